@@ -1,0 +1,34 @@
+"""Errors that are the user's to mend: a wrong path, key, annotation, video or checkpoint.
+
+The scripts catch `UserError`, print its message as one `error: ...` line and exit with status 1, without
+a traceback. Everything else is a fault of this software and keeps its traceback. The message names the
+file or key, the entry, what was expected and what to do.
+"""
+
+
+class UserError(Exception):
+    """A mistake in the input or the environment that the user can correct."""
+
+    def __init__(self, message: str = "") -> None:
+        # A DataLoader re-raises a worker's exception as `type(message + worker traceback)`. The user needs
+        # the message alone, which stands after the class name in the traceback's last entry.
+        marker = f"{type(self).__module__}.{type(self).__name__}: "
+        if message.startswith("Caught ") and marker in message:
+            message = message.rsplit(marker, 1)[1].rstrip()
+        super().__init__(message)
+
+
+class ConfigError(UserError):
+    """An unknown key, a value out of range, or keys that contradict each other."""
+
+
+class DataError(UserError):
+    """An annotation, box or label file that is missing, unreadable or inconsistent."""
+
+
+class VideoError(UserError):
+    """A video that is missing, empty or cannot be decoded."""
+
+
+class CheckpointError(UserError):
+    """A weight file that is missing, unreadable or does not fit the model."""

@@ -1,0 +1,130 @@
+"""What travels from the dataset to the model.
+
+Shapes: N clips, T frames of a pathway, H x W pixels (padded), R persons over all clips, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from alphaction.structures.annotations import ClipKey
+from alphaction.structures.boxes import Boxes
+
+
+@dataclass(frozen=True)
+class ClipSample:
+    """One clip around a keyframe, resized and augmented, not yet normalised.
+
+    Attributes:
+        slow: uint8 [3, T_slow, h, w], RGB (BGR with INPUT.TO_BGR); None when the pathway is off.
+        fast: uint8 [3, T_fast, h, w]; None when the pathway is off.
+        persons: the boxes that are reported: annotated ones in training, detected or annotated in testing.
+        regions: the boxes that features are pooled from, same order: jittered in training, enlarged in testing.
+        labels: bool [r, K]; None where persons are detections.
+        person_scores: float32 [r] detector confidence; None for annotated boxes.
+        objects: object boxes with the highest scores; None when the model does not use objects.
+        key: video and keyframe time.
+        index: position in the dataset.
+    """
+
+    slow: Tensor | None
+    fast: Tensor | None
+    persons: Boxes
+    regions: Boxes
+    labels: Tensor | None
+    person_scores: Tensor | None
+    objects: Boxes | None
+    key: ClipKey
+    index: int
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips of a batch, padded at the right and the bottom to one size.
+
+    Attributes:
+        slow: uint8 [N, 3, T_slow, H, W], or None.
+        fast: uint8 [N, 3, T_fast, H, W], or None. The padding's pixel value does not matter: the model
+            zeroes it after normalisation (`sizes` says where it begins).
+        sizes: (height, width) in pixels of each clip without padding.
+        persons, regions, objects: Boxes per clip, pixels of the unpadded clip.
+        labels: bool [R, K], persons in batch order; None without labels.
+        person_scores: float32 [R], or None.
+        keys, indices: per clip.
+    """
+
+    slow: Tensor | None
+    fast: Tensor | None
+    sizes: Sequence[tuple[int, int]]
+    persons: Sequence[Boxes]
+    regions: Sequence[Boxes]
+    labels: Tensor | None
+    person_scores: Tensor | None
+    objects: Sequence[Boxes] | None
+    keys: Sequence[ClipKey]
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def num_persons(self) -> int:
+        return sum(len(boxes) for boxes in self.persons)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
+        """The batch with every tensor the model reads on `device`. Sizes, keys and indices stay as they are."""
+
+        def move(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device, non_blocking=non_blocking)
+
+        return replace(
+            self,
+            slow=move(self.slow),
+            fast=move(self.fast),
+            persons=[boxes.to(device) for boxes in self.persons],
+            regions=[boxes.to(device) for boxes in self.regions],
+            labels=move(self.labels),
+            objects=None if self.objects is None else [boxes.to(device) for boxes in self.objects],
+        )
+
+    def pin_memory(self) -> ClipBatch:
+        """Called by the DataLoader (pin_memory=True)."""
+        return replace(
+            self,
+            slow=None if self.slow is None else self.slow.pin_memory(),
+            fast=None if self.fast is None else self.fast.pin_memory(),
+        )
+
+
+@dataclass(frozen=True)
+class RoiFeatures:
+    """Pooled features of a batch.
+
+    Attributes:
+        person: [R, C, 1, 1, 1], persons in batch order.
+        person_counts: persons of each clip.
+        object: [O, C, 1, 1, 1], or None.
+        object_counts: objects of each clip, or None.
+    """
+
+    person: Tensor
+    person_counts: Sequence[int]
+    object: Tensor | None = None
+    object_counts: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class DetectorOutput:
+    """What the detector returns, in training and in testing alike.
+
+    Attributes:
+        logits: [R, K].
+        features: what the logits were computed from (the memory keeps the person features).
+    """
+
+    logits: Tensor
+    features: RoiFeatures
