@@ -1,0 +1,65 @@
+"""What both command-line scripts share: how they end, and what they say when they end badly."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+import torch
+
+from alphaction.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# The processor's allocator has no exception class of its own; these are the words of its RuntimeError.
+_CPU_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+
+OUT_OF_MEMORY = (
+    "out of memory. Three settings that help, in this order: a smaller batch (SOLVER.VIDEOS_PER_BATCH, when testing "
+    "TEST.VIDEOS_PER_BATCH; scale SOLVER.BASE_LR with it), smaller clips (INPUT.MIN_SIZE_TRAIN/MIN_SIZE_TEST, e.g. 224), "
+    "fewer persons per clip (MODEL.ROI_ACTION_HEAD.PROPOSAL_PER_CLIP, e.g. 5). On the processor also fewer "
+    "DATALOADER.NUM_WORKERS."
+)
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Runs `main` and leaves the process: status 0, 1 after a `UserError` or lack of memory, 130 after Ctrl-C.
+
+    A user's mistake is told in one message without a traceback; a fault of this software keeps its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        _fail(str(error))
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
+    except RuntimeError as error:
+        if _is_out_of_memory(error):
+            _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
+        raise
+    except KeyboardInterrupt:
+        logger.warning("stopped by the keyboard")
+        sys.exit(130)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error)
+    return any(words in text for words in _CPU_MEMORY_WORDS) or (
+        # A worker that the system killed for memory says only this.
+        "DataLoader worker" in text and "Killed" in text
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _fail(message: str) -> None:
+    """One message: on stderr for the caller, in the log file for later."""
+    for handler in logging.getLogger("alphaction").handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, message, (), None))
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)

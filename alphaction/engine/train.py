@@ -1,0 +1,184 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm import tqdm
+
+from alphaction.errors import UserError
+from alphaction.structures import ClipBatch, DetectorOutput
+from alphaction.utils.meters import Meters
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingError(UserError):
+    """Training cannot go on: the loss is not finite."""
+
+
+class Criterion(Protocol):
+    def __call__(self, logits: Tensor, labels: Tensor, num_boxes: float) -> LossOutput: ...
+
+
+class LossOutput(Protocol):
+    losses: dict[str, Tensor]
+    total: Tensor
+    metrics: dict[str, Tensor]
+
+
+class Saver(Protocol):
+    """What the loop asks of a checkpointer."""
+
+    def save(self, name: str, *, iteration: int) -> object: ...
+
+
+class ScalarWriter(Protocol):
+    """Takes the figures of one iteration (TensorBoard, metrics.jsonl)."""
+
+    def write(self, scalars: dict[str, float], iteration: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Lengths and periods, in iterations.
+
+    Attributes:
+        max_iter: the run ends after this iteration.
+        checkpoint_period: a checkpoint `model_0000100.pth` every so often; `model_final.pth` at the end.
+        eval_period: validation every so often; 0 = none.
+        log_period: a log line every so often.
+        max_empty_batches: so many batches in a row without any readable clip or person end the run.
+    """
+
+    max_iter: int
+    checkpoint_period: int
+    eval_period: int
+    log_period: int
+    max_empty_batches: int = 100
+
+
+def train(
+    model: nn.Module,
+    criterion: Criterion,
+    loader: Iterable[ClipBatch | None],
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+    checkpointer: Saver,
+    *,
+    device: torch.device,
+    options: TrainOptions,
+    start_iter: int,
+    validate: Callable[[int], None] | None,
+    writer: ScalarWriter,
+) -> None:
+    """Trains from `start_iter` to `options.max_iter`.
+
+    Args:
+        model: returns a `DetectorOutput` for a `ClipBatch` on `device`.
+        criterion: `(logits, labels, num_boxes) -> losses, weighted total, metrics`.
+        loader: yields the batches of the iterations `start_iter + 1 .. max_iter`; None = no clip was readable.
+        validate: called with the iteration every `eval_period`, but not after the last iteration.
+
+    Raises:
+        TrainingError: the loss is not finite, or no batch holds anything to train on.
+    """
+    if start_iter >= options.max_iter:
+        logger.info("Nothing left to train: iteration %d of %d is done.", start_iter, options.max_iter)
+    meters = Meters()
+    empty = 0
+    model.train()
+    for iteration, batch, data_time in _timed(loader, start_iter, options.max_iter):
+        started = time.perf_counter()
+        learning_rate = optimizer.param_groups[0]["lr"]
+        if batch is None or batch.num_persons == 0:
+            empty += 1
+            if empty >= options.max_empty_batches:
+                raise TrainingError(
+                    f"{empty} batches in a row (up to iteration {iteration}) held no readable clip with a person. "
+                    "Look at the warnings above and at the data report in log.txt."
+                )
+        else:
+            empty = 0
+            scalars = _step(model, criterion, batch.to(device, non_blocking=True), optimizer, iteration=iteration)
+            meters.add(scalars)
+        scheduler.step()
+        meters.add({"time": time.perf_counter() - started + data_time, "data_time": data_time})
+
+        done = iteration == options.max_iter
+        if iteration % options.log_period == 0 or done:
+            _report(meters, writer, iteration, options.max_iter, learning_rate=learning_rate, device=device)
+        if iteration % options.checkpoint_period == 0:
+            checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+        if done:
+            checkpointer.save("model_final", iteration=iteration)
+        elif validate is not None and options.eval_period and iteration % options.eval_period == 0:
+            validate(iteration)
+            model.train()
+
+
+def _timed(
+    loader: Iterable[ClipBatch | None], start_iter: int, max_iter: int
+) -> Iterator[tuple[int, ClipBatch | None, float]]:
+    """(iteration, batch, seconds waited for the batch), with a progress bar on a terminal."""
+    waited_from = time.perf_counter()
+    with tqdm(total=max_iter, initial=start_iter, desc="train", unit="it", disable=None, leave=False) as bar:
+        for iteration, batch in enumerate(loader, start_iter + 1):
+            yield iteration, batch, time.perf_counter() - waited_from
+            bar.update()
+            waited_from = time.perf_counter()
+
+
+def _step(
+    model: nn.Module, criterion: Criterion, batch: ClipBatch, optimizer: Optimizer, *, iteration: int
+) -> dict[str, float]:
+    """One update; returns the losses and metrics by their logged names."""
+    output: DetectorOutput = model(batch)
+    result = criterion(output.logits, batch.labels, num_boxes=float(batch.num_persons))
+    total = result.total.item()
+    if not math.isfinite(total):
+        clips = ", ".join(f"{key.movie} at {key.time:g} s" for key in batch.keys)
+        parts = ", ".join(f"{name} {value.item():g}" for name, value in result.losses.items())
+        raise TrainingError(
+            f"the loss is {total} in iteration {iteration} ({parts}); clips of this batch: {clips}. "
+            "Lower SOLVER.BASE_LR or lengthen SOLVER.WARMUP_ITERS; the last checkpoint is still good."
+        )
+    optimizer.zero_grad(set_to_none=True)
+    result.total.backward()
+    optimizer.step()
+    scalars = {name: value.item() for name, value in (result.losses | result.metrics).items()}
+    scalars["loss_action"] = total
+    if result.metrics:
+        scalars["accuracy"] = sum(value.item() for value in result.metrics.values()) / len(result.metrics)
+    return scalars
+
+
+def _report(
+    meters: Meters, writer: ScalarWriter, iteration: int, max_iter: int, *, learning_rate: float, device: torch.device
+) -> None:
+    recent = meters.recent()
+    seconds, waited = recent.pop("time"), recent.pop("data_time")
+    left = timedelta(seconds=int(meters["time"].mean * (max_iter - iteration)))
+    losses = "  ".join(f"{name} {value:.4f}" for name, value in sorted(recent.items(), key=_loss_first))
+    memory = f"  memory {torch.cuda.max_memory_allocated(device) / 2**20:.0f} MiB" if device.type == "cuda" else ""
+    logger.info(
+        "iteration %d/%d  eta %s  %s  lr %.6g  %.3f s/it  data wait %.0f %%%s",
+        iteration, max_iter, left, losses, learning_rate, seconds, 100 * waited / max(seconds, 1e-9), memory,
+    )  # fmt: skip
+    scalars = recent | {"learning_rate": learning_rate, "time": seconds, "data_time": waited}
+    writer.write(scalars, iteration)
+
+
+def _loss_first(item: tuple[str, float]) -> tuple[bool, bool, str]:
+    name = item[0]
+    return (name != "loss_action", not name.startswith("loss"), name)

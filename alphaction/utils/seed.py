@@ -1,0 +1,15 @@
+"""One place that seeds every generator of the process."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+
+def seed_all(seed: int) -> None:
+    """Seeds Python, numpy and torch (all devices). Samples draw from generators of their own (see the dataset)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
