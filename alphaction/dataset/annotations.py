@@ -1,0 +1,87 @@
+"""Reads an annotation file of any of the known forms into one schema.
+
+The form is told from the content: JSON (`json_annotations`) or CSV (`csv_annotations`). docs/data_format.md shows each.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from alphaction.dataset.csv_annotations import read_csv_annotations
+from alphaction.dataset.json_annotations import read_json_annotations
+from alphaction.dataset.raw import NUM_CLASSES_KEY, ClassIndex, RawAnnotations, numbered_classes
+from alphaction.errors import ConfigError, DataError
+from alphaction.structures import ClassList
+
+
+def read_annotations(
+    ann_file: str | os.PathLike,
+    classes: ClassList | None = None,
+    num_classes: int = 0,
+    *,
+    classes_origin: str = "the data set's class list",
+) -> RawAnnotations:
+    """Reads keyframes, boxes and actions.
+
+    Args:
+        ann_file: JSON or CSV file.
+        classes: the data set's class list. None: the categories of the file, else the ids 1..num_classes.
+        num_classes: the number of classes that the model is configured for; 0 = whatever the data has.
+        classes_origin: where `classes` comes from, for messages.
+
+    Raises:
+        DataError: the file is missing, of no known form, or an entry in it is wrong.
+        ConfigError: `num_classes` is not the number of classes of the data.
+    """
+    path = Path(ann_file)
+
+    def choose(categories: ClassList | None, largest_id: int) -> ClassIndex:
+        return _choose_classes(path, classes, classes_origin, categories, largest_id, num_classes)
+
+    if _is_json(path):
+        return read_json_annotations(path, choose)
+    return read_csv_annotations(path, choose)
+
+
+def check_num_classes(num_classes: int, count: int, origin: str) -> None:
+    """Raises ConfigError unless `num_classes` is 0 or the number of classes that `origin` defines."""
+    if num_classes not in (0, count):
+        raise ConfigError(
+            f"{NUM_CLASSES_KEY} is {num_classes}, but {origin} defines {count} classes. "
+            f"Set {NUM_CLASSES_KEY} to {count}, or to 0 to take the number from the data set."
+        )
+
+
+def _choose_classes(
+    path: Path, given: ClassList | None, origin: str, categories: ClassList | None, largest_id: int, num_classes: int
+) -> ClassIndex:
+    if given is not None:
+        check_num_classes(num_classes, len(given), origin)
+        return ClassIndex(given, origin=origin, categories=categories)
+    if categories is not None:
+        origin = f"'categories' of {path}"
+        check_num_classes(num_classes, len(categories), origin)
+        return ClassIndex(categories, origin=origin)
+    if num_classes:
+        return ClassIndex(numbered_classes(num_classes), origin=f"{NUM_CLASSES_KEY} is {num_classes}")
+    if not largest_id:
+        raise DataError(
+            f"{path}: the number of classes cannot be told from this file (no class list, no action id). "
+            f"Name the classes in the data set's entry ('classes'), or set {NUM_CLASSES_KEY}."
+        )
+    return ClassIndex(numbered_classes(largest_id), origin=f"the largest action id in {path} is {largest_id}")
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError:
+        raise DataError(f"{path}: the annotation file does not exist") from None
+    except OSError as error:
+        raise DataError(f"{path}: the annotation file cannot be read ({error.strerror})") from None
+    if not head.strip():
+        raise DataError(f"{path}: the annotation file is empty")
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return path.suffix.lower() == ".json" or start[:1] in (b"{", b"[")

@@ -1,0 +1,158 @@
+"""Reads annotation files in AVA's CSV form.
+
+`video_id, timestamp, x1, y1, x2, y2, action_id[, person_id]`: corners in 0..1 of the frame's width and height, a row
+per action of a person; rows with the same keyframe, box and person id are one person. A row without an action (or with
+only the first two columns) is a keyframe without persons. A header line may name the columns, in any order.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from alphaction.dataset.json_annotations import ChooseClasses
+from alphaction.dataset.raw import KeyframeTable, RawAnnotations, parse_time, person_ids
+from alphaction.errors import DataError
+from alphaction.structures import ClassList
+
+_COLUMNS = {
+    "movie": ("video_id", "video", "movie", "movie_id", "video_name", "clip"),
+    "time": ("timestamp", "time", "second", "frame_timestamp", "middle_frame_timestamp"),
+    "x1": ("x1", "xmin", "x_min", "entity_box_x1"),
+    "y1": ("y1", "ymin", "y_min", "entity_box_y1"),
+    "x2": ("x2", "xmax", "x_max", "entity_box_x2"),
+    "y2": ("y2", "ymax", "y_max", "entity_box_y2"),
+    "action": ("action_id", "action", "label", "label_id", "class", "class_id", "category_id"),
+    "person": ("person_id", "person", "entity_id", "track_id"),
+}
+_ORDER = tuple(_COLUMNS)
+_EXPECTED = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id (person_id may be left out)"
+
+
+@dataclass
+class _Persons:
+    """Columns of the persons read so far; `seen` finds the person that a further row belongs to."""
+
+    seen: dict[tuple, int] = field(default_factory=dict)
+    entry: list[int] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    action_person: list[int] = field(default_factory=list)
+    action_line: list[int] = field(default_factory=list)
+
+    def add(self, key: tuple, action: str, line: int) -> None:
+        person = self.seen.setdefault(key, len(self.entry))
+        if person == len(self.entry):
+            self.entry.append(line)
+        self.actions.append(action)
+        self.action_person.append(person)
+        self.action_line.append(line)
+
+
+def read_csv_annotations(path: Path, choose_classes: ChooseClasses) -> RawAnnotations:
+    source = str(path)
+    table, persons = KeyframeTable(), _Persons()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            _read_rows(csv.reader(file), table, persons, source)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{source}: the annotation file is neither JSON nor a CSV text ({error})") from None
+    if not table.sizes:
+        raise DataError(f"{source}: the annotation file has no usable rows; expected {_EXPECTED}")
+    numbers = [int(text) for text in set(persons.actions) if text.isdigit()]
+    index = choose_classes(None, max(numbers, default=0))
+    classes, unknown = index.table(persons.actions)
+    if unknown:
+        wrong = [i for i, action in enumerate(persons.actions) if action in unknown]
+        first = wrong[0]
+        index.refuse(source, f"line {persons.action_line[first]}", persons.actions[first], len(wrong))
+    labels = np.zeros((len(persons.entry), len(index.classes)), dtype=bool)
+    labels[persons.action_person, [classes[action] for action in persons.actions]] = True
+    boxes = np.asarray([key[1:5] for key in persons.seen], np.float64).reshape(-1, 4)
+    _refuse_pixels(boxes, persons, source)
+    return _in_order(table, persons, boxes=boxes, labels=labels, classes=index.classes, source=source)
+
+
+def _read_rows(rows: csv.reader, table: KeyframeTable, persons: _Persons, source: str) -> None:
+    columns: list[int] | None = None
+    for row in rows:
+        if not row or not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#"):
+            continue
+        row = [cell.strip() for cell in row]
+        if columns is None:
+            columns, header = _find_columns(row, source)
+            if header:
+                continue
+        movie, time, *box, action, person = (row[i] if 0 <= i < len(row) else "" for i in columns)
+        where = f"{source}: line {rows.line_num}"
+        seconds = parse_time(time)
+        if not movie or seconds is None:
+            raise DataError(f"{where} has the video {movie!r} and the timestamp {time!r}, expected {_EXPECTED}")
+        keyframe = table.add(movie, seconds)
+        if not action:
+            continue
+        try:
+            corners = [float(value) for value in box]
+        except ValueError:
+            raise DataError(f"{where} has the box {','.join(box)!r}, expected x1,y1,x2,y2 in 0..1") from None
+        persons.add((keyframe, *corners, person), action, rows.line_num)
+
+
+def _find_columns(row: list[str], source: str) -> tuple[list[int], bool]:
+    """(position of each column of `_ORDER`, whether `row` is a header line); -1 = no such column."""
+    if len(row) >= 2 and parse_time(row[1]) is not None:
+        if len(row) not in (2, 7, 8):
+            raise DataError(f"{source}: the first row has {len(row)} columns, expected 7 or 8: {_EXPECTED}")
+        return list(range(len(_ORDER))), False
+    names = [cell.casefold() for cell in row]
+    found = {key: next((names.index(n) for n in known if n in names), -1) for key, known in _COLUMNS.items()}
+    missing = [key for key, position in found.items() if position < 0 and key != "person"]
+    if not missing:
+        return list(found.values()), True
+    if len(missing) == len(_COLUMNS) - 1 and len(row) in (7, 8):
+        return list(range(len(_ORDER))), True  # a header in other words
+    raise DataError(
+        f"{source}: the first line is neither a row nor a header that names all columns; "
+        f"missing: {', '.join(missing)}; expected {_EXPECTED}, got {','.join(row)!r}"
+    )
+
+
+def _refuse_pixels(boxes: np.ndarray, persons: _Persons, source: str) -> None:
+    """Most boxes far beyond 1 means pixels, which would otherwise all be dropped as outside the picture."""
+    far = (boxes > 2).any(axis=1)
+    if far.sum() * 2 > len(boxes):
+        first = int(np.argmax(far))
+        raise DataError(
+            f"{source}: boxes look like pixels (line {persons.entry[first]}: {boxes[first].tolist()}), "
+            "expected x1,y1,x2,y2 as fractions 0..1 of the frame's width and height"
+        )
+
+
+def _in_order(
+    table: KeyframeTable, persons: _Persons, *, boxes: np.ndarray, labels: np.ndarray, classes: ClassList, source: str
+) -> RawAnnotations:
+    """Keyframes by movie (in the order of appearance) and time, persons by keyframe."""
+    movie, time, size = table.arrays()
+    order = np.lexsort((time, movie))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    keyframe = rank[np.asarray([key[0] for key in persons.seen], np.int64)]
+    by_keyframe = np.argsort(keyframe, kind="stable")
+    return RawAnnotations(
+        source=source,
+        classes=classes,
+        movies=tuple(table.movies),
+        movie=movie[order],
+        time=time[order],
+        size=size[order],
+        image_rows={},
+        keyframe=keyframe[by_keyframe],
+        boxes=boxes[by_keyframe],
+        normalised=True,
+        labels=labels[by_keyframe],
+        person_id=person_ids([key[5] for key in persons.seen])[by_keyframe],
+        entry=[persons.entry[i] for i in by_keyframe.tolist()],
+        entry_name="line",
+    )
