@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Callable
@@ -21,6 +22,19 @@ OUT_OF_MEMORY = (
     "fewer persons per clip (MODEL.ROI_ACTION_HEAD.PROPOSAL_PER_CLIP, e.g. 5). On the processor also fewer "
     "DATALOADER.NUM_WORKERS."
 )
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--config-file`, the launcher's `--local_rank` and the overrides at the end of the line."""
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML file, e.g. config_files/quickstart.yaml")
+    # torch.distributed.launch passes one spelling or the other, depending on its version; torchrun sets LOCAL_RANK.
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by torch.distributed.launch")
+    parser.add_argument(
+        "opts",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="configuration keys to change, e.g. SOLVER.BASE_LR 0.0001 SOLVER.STEPS '(6000, 8000)'",
+    )
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -1,0 +1,228 @@
+"""Builds a run from the configuration: the scripts' work, step by step, and the only file of the engine that reads cfg."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import av
+import cv2
+import numpy as np
+import torch
+import torchvision
+from torch import nn
+from yacs.config import CfgNode
+
+import alphaction
+from alphaction.checkpoint import Checkpointer
+from alphaction.config import load_config, validate
+from alphaction.config.paths_catalog import DatasetCatalog, ensure_generated
+from alphaction.dataset import ActionDataset, build_datasets, build_loader
+from alphaction.engine.evaluate import EvalResult, evaluate_dataset, predict
+from alphaction.engine.scalars import ScalarLog
+from alphaction.engine.train import TrainOptions, train
+from alphaction.errors import ConfigError
+from alphaction.modeling import action_groups, build_criterion, build_detection_model, build_postprocess
+from alphaction.solver import build_optimizer, build_scheduler
+from alphaction.utils.device import resolve_device
+from alphaction.utils.logging import setup_logging
+from alphaction.utils.seed import seed_all
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """The flags of train_net.py (its --help says what each does)."""
+
+    transfer: bool = False
+    no_head: bool = False
+    adjust_lr: bool = False
+    tensorboard: bool = False
+    skip_validation: bool = False
+    skip_final_test: bool = False
+    seed: int = 2
+
+
+def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) -> None:
+    """Trains as the configuration says, validates on the way and tests at the end.
+
+    Raises:
+        UserError: anything the user can mend; everything about configuration and data is found before training.
+    """
+    cfg, device = _start(config_file, opts, log_name="log.txt")
+    seed_all(flags.seed)
+    train_set, test_sets = _datasets_for_training(cfg, flags)
+    cfg.freeze()
+    _save_config(cfg)
+
+    model = build_detection_model(cfg).to(device)
+    logger.info("Model %s: %.1f million parameters, on %s", cfg.MODEL.BACKBONE.CONV_BODY, _millions(model), device)
+    optimizer = build_optimizer(cfg, model)
+    scheduler = build_scheduler(cfg, optimizer)
+    checkpointer = Checkpointer(
+        cfg.OUTPUT_DIR,
+        model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        class_names=train_set.annotations.classes.names,
+        config_text=cfg.dump(),
+    )
+    state = checkpointer.resume_or_load(
+        cfg.MODEL.WEIGHT, transfer=flags.transfer, no_head=flags.no_head, adjust_lr=flags.adjust_lr
+    )
+    tester = _Tester(cfg, model, device)
+    writer = ScalarLog(pathlib.Path(cfg.OUTPUT_DIR), tensorboard=flags.tensorboard)
+
+    def validate_at(iteration: int) -> None:
+        scores = {result.name: result.mAP for result in (tester.run(dataset, quiet=True) for dataset in test_sets)}
+        writer.write({f"{name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": value for name, value in scores.items()}, iteration)
+        checkpointer.note_validation(scores, iteration=iteration)
+
+    if cfg.TEST.EVAL_AT_START and state.iteration == 0:
+        logger.info("Validation before training:")
+        validate_at(0)
+    train(
+        model,
+        build_criterion(cfg),
+        build_loader(cfg, train_set, train=True, start_iter=state.iteration, seed=flags.seed),
+        optimizer,
+        scheduler,
+        checkpointer,
+        device=device,
+        options=TrainOptions(
+            max_iter=cfg.SOLVER.MAX_ITER,
+            checkpoint_period=cfg.SOLVER.CHECKPOINT_PERIOD,
+            eval_period=cfg.SOLVER.EVAL_PERIOD,
+            log_period=cfg.SOLVER.LOG_PERIOD,
+        ),
+        start_iter=state.iteration,
+        validate=None if flags.skip_validation or not test_sets else validate_at,
+        writer=writer,
+    )
+    if not flags.skip_final_test:
+        for dataset in test_sets:
+            result = tester.run(dataset)
+            writer.write({f"{dataset.name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": result.mAP}, cfg.SOLVER.MAX_ITER)
+    writer.close()
+    logger.info("Done. Everything of this run lies in %s", cfg.OUTPUT_DIR)
+
+
+def test_from_config(config_file: str, opts: Sequence[str]) -> list[EvalResult]:
+    """Tests on every data set of DATASETS.TEST and writes the results to OUTPUT_DIR/inference.
+
+    Raises:
+        UserError: anything the user can mend.
+    """
+    cfg, device = _start(config_file, opts, log_name="test_log.txt")
+    if not cfg.DATASETS.TEST:
+        raise ConfigError('DATASETS.TEST is empty: name a data set to test on, e.g. DATASETS.TEST "(\'my/dataset.yaml:val\',)"')
+    seed_all(0)
+    test_sets = build_datasets(cfg, "test")
+    set_num_classes(cfg, test_sets)
+    cfg.freeze()
+    model = build_detection_model(cfg).to(device)
+    from_command_line = "MODEL.WEIGHT" in opts[::2]
+    Checkpointer(cfg.OUTPUT_DIR, model).load_for_test(
+        command_line=cfg.MODEL.WEIGHT if from_command_line else "", config=cfg.MODEL.WEIGHT
+    )
+    tester = _Tester(cfg, model, device)
+    return [tester.run(dataset) for dataset in test_sets]
+
+
+class _Tester:
+    """Runs the model over a data set and evaluates what it said."""
+
+    def __init__(self, cfg: CfgNode, model: nn.Module, device: torch.device) -> None:
+        self._cfg = cfg
+        self._model = model
+        self._device = device
+        self._postprocess = build_postprocess(cfg)
+
+    def run(self, dataset: ActionDataset, *, quiet: bool = False) -> EvalResult:
+        """Predicts, evaluates, writes the result files; `quiet` leaves out the table and the pictures."""
+        cfg = self._cfg
+        loader = build_loader(cfg, dataset, train=False)
+        predictions = predict(self._model, loader, self._postprocess, self._device)
+        result = evaluate_dataset(
+            predictions,
+            dataset,
+            pathlib.Path(cfg.OUTPUT_DIR),
+            protocol=cfg.TEST.PROTOCOL,
+            iou_threshold=cfg.TEST.IOU_THRESH,
+            action_threshold=cfg.TEST.ACTION_THRESH,
+            groups=action_groups(cfg),
+            num_pictures=0 if quiet else cfg.TEST.NUM_PICTURES,
+        )
+        logger.info("%s", result.summary() if quiet else result.table())
+        return result
+
+
+def _start(config_file: str, opts: Sequence[str], *, log_name: str) -> tuple[CfgNode, torch.device]:
+    """Reads and checks the configuration, opens the run's folder and its log, makes generated data sets."""
+    cfg = load_config(config_file, opts)
+    validate(cfg)
+    device = resolve_device(cfg.MODEL.DEVICE)
+    _refuse_processes()
+    output_dir = _writable(cfg.OUTPUT_DIR)
+    setup_logging(output_dir / log_name)
+    logger.info("%s", _environment(device))
+    logger.info("Configuration %s %s\n%s", config_file, " ".join(opts), cfg.dump())
+    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        ensure_generated(DatasetCatalog.get(name))
+    return cfg, device
+
+
+def _datasets_for_training(cfg: CfgNode, flags: TrainFlags) -> tuple[ActionDataset, list[ActionDataset]]:
+    """The training set and the sets to validate and test on (none when neither will happen)."""
+    train_set = build_datasets(cfg, "train")
+    never_tested = flags.skip_validation and flags.skip_final_test
+    test_sets = [] if never_tested else build_datasets(cfg, "test")
+    set_num_classes(cfg, [train_set, *test_sets])
+    return train_set, test_sets
+
+
+def _refuse_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: this version trains and tests with one process. "
+            "Start it with plain `python train_net.py ...` (or --nproc_per_node=1)."
+        )
+
+
+def _writable(output_dir: str) -> pathlib.Path:
+    """OUTPUT_DIR, made if need be, after a file was written to it for a try."""
+    folder = pathlib.Path(output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"OUTPUT_DIR {output_dir}: cannot be written to ({error.strerror}). "
+            "Give another folder at the end of the line: OUTPUT_DIR path/to/folder"
+        ) from error
+    return folder
+
+
+def _environment(device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    versions = {
+        "alphaction": alphaction.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "av": av.__version__,
+    }
+    return f"Device {device} ({name}); " + ", ".join(f"{key} {value}" for key, value in versions.items())
+
+
+def _millions(model: nn.Module) -> float:
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
