@@ -74,7 +74,7 @@ class Boxes:
     def vflip(self) -> Boxes:
         """The boxes in the image mirrored top to bottom: y -> height - y.
 
-        Without the "- 1" of `hflip`, as recorded from the original (QUIRKS 24); nothing in training or testing calls it.
+        Without the "- 1" of `hflip`, as recorded from the original (QUIRKS 24). Training and testing never call it.
         """
         height = self.size[0]
         x1, y1, x2, y2 = self.xyxy.unbind(-1)
