@@ -1,0 +1,33 @@
+"""From a YAML file and the end of a command line to a configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from alphaction.config.defaults import get_cfg
+from alphaction.config.merge import Config
+
+
+def load_config(config_file: str | os.PathLike[str], opts: Sequence[Any] = ()) -> Config:
+    """The defaults, changed by the file, changed by the overrides.
+
+    Values are brought to their key's type (see `merge`); `validate` then checks them against each other.
+
+    Args:
+        config_file: a YAML file; "" for the defaults alone. It is read as data, nothing in it is ever executed.
+        opts: `[key, value, key, value, ...]`, values as text (command line) or as Python values.
+
+    Returns:
+        A tree of its own, not frozen: NUM_CLASSES 0 may still be filled in. Call `freeze()` when it is complete.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping; an unknown key (with the nearest that exists), a value of
+            the wrong type, an override without a value. All faults of the file are told together.
+    """
+    cfg = get_cfg()
+    if os.fspath(config_file):
+        cfg.merge_from_file(config_file)
+    cfg.merge_from_list(opts)
+    return cfg

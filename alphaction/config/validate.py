@@ -1,0 +1,313 @@
+"""Checks a configuration before anything is built: each key's range, then keys against each other.
+
+`RULES` holds what one key alone may be, the functions below it what must fit together. All faults are told at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from yacs.config import CfgNode
+
+from alphaction.config.defaults import get_cfg
+from alphaction.config.merge import coerce, leaves
+from alphaction.config.names import nearest, shown
+from alphaction.errors import ConfigError
+from alphaction.utils.device import DEVICE_NAMES, is_device_name
+
+BODIES = ("Slowfast-Resnet50", "Slowfast-Resnet101", "Slowfast-Tiny")
+FUTURE_BODIES = ("I3D-Resnet50", "I3D-Resnet101", "I3D-Resnet50-Sparse", "I3D-Resnet101-Sparse")
+#: Pooled width of each pathway (slow, fast) of the bodies whose width is known here.
+_PATHWAY_WIDTHS = {"Slowfast-Resnet50": (2048, 256), "Slowfast-Resnet101": (2048, 256)}
+#: AVA's poses, actions with an object, actions with a person.
+AVA_GROUPS = (14, 49, 17)
+
+
+class _Rule(NamedTuple):
+    """What a value may be: in words, and as a test."""
+
+    allowed: str
+    holds: Callable[[Any], bool]
+
+
+def _one_of(*names: str) -> _Rule:
+    return _Rule("one of " + ", ".join(f'"{name}"' for name in names), lambda value: value in names)
+
+
+def _at_least(limit: int) -> _Rule:
+    return _Rule(f"{limit} or more", lambda value: limit <= value < math.inf)
+
+
+def _several(count: int, rule: _Rule) -> _Rule:
+    return _Rule(
+        f"{count} values, each {rule.allowed}", lambda value: len(value) == count and all(map(rule.holds, value))
+    )
+
+
+_POSITIVE = _Rule("above 0", lambda value: 0 < value < math.inf)
+_SHARE = _Rule("0 to 1", lambda value: 0 <= value <= 1)
+_BELOW_ONE = _Rule("0 or more and below 1", lambda value: 0 <= value < 1)
+_FINITE = _Rule("a finite number", math.isfinite)
+_COUNT = _at_least(1)
+_NOT_NEGATIVE = _at_least(0)
+_NAMES = _Rule("names that are not empty", lambda value: all(name.strip() for name in value))
+
+#: Keys of which any value of their type is fine (besides all the True/False keys).
+FREE_KEYS = frozenset({"MODEL.WEIGHT", "MODEL.IA_STRUCTURE.I_BLOCK_LIST"})
+
+RULES: dict[str, _Rule] = {
+    "MODEL.DEVICE": _Rule(DEVICE_NAMES, is_device_name),
+    "MODEL.ROI_ACTION_HEAD.FEATURE_EXTRACTOR": _one_of("2MLPFeatureExtractor", "MaxpoolFeatureExtractor"),
+    "MODEL.ROI_ACTION_HEAD.POOLER_TYPE": _one_of("align3d", "pooling3d"),
+    "MODEL.ROI_ACTION_HEAD.POOLER_RESOLUTION": _COUNT,
+    "MODEL.ROI_ACTION_HEAD.POOLER_SCALE": _Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "MODEL.ROI_ACTION_HEAD.POOLER_SAMPLING_RATIO": _NOT_NEGATIVE,
+    "MODEL.ROI_ACTION_HEAD.MLP_HEAD_DIM": _COUNT,
+    "MODEL.ROI_ACTION_HEAD.PREDICTOR": _one_of("FCPredictor"),
+    "MODEL.ROI_ACTION_HEAD.DROPOUT_RATE": _BELOW_ONE,
+    "MODEL.ROI_ACTION_HEAD.NUM_CLASSES": _Rule("1 or more, or 0 (as many as the data set has)", _NOT_NEGATIVE.holds),
+    "MODEL.ROI_ACTION_HEAD.PROPOSAL_PER_CLIP": _COUNT,
+    "MODEL.ROI_ACTION_HEAD.NUM_PERSON_MOVEMENT_CLASSES": _NOT_NEGATIVE,
+    "MODEL.ROI_ACTION_HEAD.NUM_OBJECT_MANIPULATION_CLASSES": _NOT_NEGATIVE,
+    "MODEL.ROI_ACTION_HEAD.NUM_PERSON_INTERACTION_CLASSES": _NOT_NEGATIVE,
+    "MODEL.ROI_ACTION_HEAD.POSE_LOSS_WEIGHT": _NOT_NEGATIVE,
+    "MODEL.ROI_ACTION_HEAD.OBJECT_LOSS_WEIGHT": _NOT_NEGATIVE,
+    "MODEL.ROI_ACTION_HEAD.PERSON_LOSS_WEIGHT": _NOT_NEGATIVE,
+    "MODEL.ROI_ACTION_HEAD.FOCAL_LOSS.GAMMA": _NOT_NEGATIVE,
+    "MODEL.ROI_ACTION_HEAD.FOCAL_LOSS.ALPHA": _Rule(
+        "0 to 1, or -1 (off)", lambda value: value == -1 or 0 <= value <= 1
+    ),
+    "MODEL.BACKBONE.CONV_BODY": _one_of(*BODIES),
+    "MODEL.BACKBONE.BN_MOMENTUM": _SHARE,
+    "MODEL.BACKBONE.BN_EPSILON": _POSITIVE,
+    "MODEL.BACKBONE.BN_INIT_GAMMA": _FINITE,
+    "MODEL.BACKBONE.SLOWFAST.BETA": _Rule("0.125 (1/8, what the bodies are built for)", lambda value: value == 1 / 8),
+    "MODEL.BACKBONE.SLOWFAST.LATERAL": _one_of("tconv"),
+    "MODEL.NONLOCAL.CONV_INIT_STD": _NOT_NEGATIVE,
+    "MODEL.NONLOCAL.BN_MOMENTUM": _SHARE,
+    "MODEL.NONLOCAL.BN_EPSILON": _POSITIVE,
+    "MODEL.NONLOCAL.BN_INIT_GAMMA": _FINITE,
+    "MODEL.IA_STRUCTURE.STRUCTURE": _one_of("serial", "dense", "parallel"),
+    "MODEL.IA_STRUCTURE.MAX_PER_SEC": _COUNT,
+    "MODEL.IA_STRUCTURE.MAX_PERSON": _NOT_NEGATIVE,
+    "MODEL.IA_STRUCTURE.MAX_OBJECT": _NOT_NEGATIVE,
+    "MODEL.IA_STRUCTURE.DIM_IN": _COUNT,
+    "MODEL.IA_STRUCTURE.DIM_INNER": _COUNT,
+    "MODEL.IA_STRUCTURE.DIM_OUT": _COUNT,
+    "MODEL.IA_STRUCTURE.LENGTH": _several(2, _NOT_NEGATIVE),
+    "MODEL.IA_STRUCTURE.MEMORY_RATE": _COUNT,
+    "MODEL.IA_STRUCTURE.FUSION": _one_of("concat", "add"),
+    "MODEL.IA_STRUCTURE.CONV_INIT_STD": _NOT_NEGATIVE,
+    "MODEL.IA_STRUCTURE.DROPOUT": _BELOW_ONE,
+    "INPUT.MIN_SIZE_TRAIN": _COUNT,
+    "INPUT.MAX_SIZE_TRAIN": _COUNT,
+    "INPUT.MIN_SIZE_TEST": _COUNT,
+    "INPUT.MAX_SIZE_TEST": _COUNT,
+    "INPUT.PIXEL_MEAN": _several(3, _FINITE),
+    "INPUT.PIXEL_STD": _several(3, _POSITIVE),
+    "INPUT.FRAME_NUM": _COUNT,
+    "INPUT.FRAME_SAMPLE_RATE": _COUNT,
+    "INPUT.FRAME_RATE": _Rule("above 0, or 0 (count the video's own frames)", _NOT_NEGATIVE.holds),
+    "INPUT.TAU": _COUNT,
+    "INPUT.ALPHA": _COUNT,
+    "INPUT.HUE_JITTER": _Rule("0 to 180", lambda value: 0 <= value <= 180),
+    "INPUT.SAT_JITTER": _SHARE,
+    "INPUT.VAL_JITTER": _SHARE,
+    "DATASETS.TRAIN": _NAMES,
+    "DATASETS.TEST": _NAMES,
+    "DATASETS.ON_ERROR": _one_of("raise", "skip"),
+    "DATALOADER.NUM_WORKERS": _NOT_NEGATIVE,
+    "DATALOADER.SIZE_DIVISIBILITY": _NOT_NEGATIVE,
+    "SOLVER.MAX_ITER": _COUNT,
+    "SOLVER.BASE_LR": _POSITIVE,
+    "SOLVER.BIAS_LR_FACTOR": _NOT_NEGATIVE,
+    "SOLVER.IA_LR_FACTOR": _NOT_NEGATIVE,
+    "SOLVER.MOMENTUM": _BELOW_ONE,
+    "SOLVER.WEIGHT_DECAY": _NOT_NEGATIVE,
+    "SOLVER.WEIGHT_DECAY_BIAS": _NOT_NEGATIVE,
+    "SOLVER.WEIGHT_DECAY_BN": _NOT_NEGATIVE,
+    "SOLVER.SCHEDULER": _one_of("warmup_multi_step", "half_period_cosine"),
+    "SOLVER.GAMMA": _POSITIVE,
+    "SOLVER.STEPS": _Rule(
+        "iterations above 0 in ascending order",
+        lambda value: list(value) == sorted(value) and all(step > 0 for step in value),
+    ),
+    "SOLVER.WARMUP_FACTOR": _SHARE,
+    "SOLVER.WARMUP_ITERS": _NOT_NEGATIVE,
+    "SOLVER.WARMUP_METHOD": _one_of("linear", "constant"),
+    "SOLVER.CHECKPOINT_PERIOD": _COUNT,
+    "SOLVER.EVAL_PERIOD": _COUNT,
+    "SOLVER.LOG_PERIOD": _COUNT,
+    "SOLVER.VIDEOS_PER_BATCH": _COUNT,
+    "TEST.VIDEOS_PER_BATCH": _COUNT,
+    "TEST.EXTEND_SCALE": _several(2, _NOT_NEGATIVE),
+    "TEST.BOX_THRESH": _SHARE,
+    "TEST.ACTION_THRESH": _SHARE,
+    "TEST.BOXES": _one_of("auto", "detected", "ground_truth"),
+    "TEST.IOU_THRESH": _Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "TEST.PROTOCOL": _one_of("alphaction", "activitynet"),
+    "TEST.NUM_PICTURES": _NOT_NEGATIVE,
+    "OUTPUT_DIR": _Rule('a folder ("." is the working directory)', lambda value: bool(value.strip())),
+}
+
+
+def validate(cfg: CfgNode, *, world_size: int = 1) -> None:
+    """Refuses a configuration that cannot be built or run.
+
+    Args:
+        cfg: a complete tree, as `get_cfg` or `load_config` return it. It is not changed.
+        world_size: number of processes that share a batch.
+
+    Raises:
+        ConfigError: one line for each fault: key, value, what is allowed.
+    """
+    values, faults = _values_of_right_type(cfg)
+    faults += _out_of_range(values)
+    wrong = {line.partition(":")[0] for line in faults}
+    for check in (_classes, _pathways, _sizes, _interaction):
+        # A key that is wrong by itself says nothing about those beside it.
+        faults += [line for line, keys in check(values) if not wrong.intersection(keys)]
+    for key in ("SOLVER.VIDEOS_PER_BATCH", "TEST.VIDEOS_PER_BATCH"):
+        if key not in wrong and values[key] % world_size:
+            faults.append(f"{key}: got {values[key]}, expected a multiple of {world_size}, the number of processes")
+    if len(faults) == 1:
+        raise ConfigError(f"configuration: {faults[0]}")
+    if faults:
+        raise ConfigError(f"configuration: {len(faults)} faults\n  " + "\n  ".join(faults))
+
+
+_Values = dict[str, Any]
+#: A fault and the keys that it is about.
+_Faults = Iterator[tuple[str, tuple[str, ...]]]
+
+
+def _values_of_right_type(cfg: CfgNode) -> tuple[_Values, list[str]]:
+    """Every key's value in its type, the default's where it has none of its own; faults of type."""
+    defaults = dict(leaves(get_cfg()))
+    values, faults = dict(defaults), []
+    for key, value in leaves(cfg):
+        if key not in defaults:
+            faults.append(f"{key}: unknown key; the nearest one is {nearest(key, defaults)}")
+            continue
+        try:
+            values[key] = coerce(key, value, defaults[key])
+        except ConfigError as fault:
+            faults.append(str(fault))
+    missing = defaults.keys() - dict(leaves(cfg)).keys()
+    return values, faults + [
+        f"{key}: is missing, expected a value (default {defaults[key]!r})" for key in sorted(missing)
+    ]
+
+
+def _out_of_range(values: _Values) -> list[str]:
+    faults = []
+    for key, rule in RULES.items():
+        if rule.holds(values[key]):
+            continue
+        if key == "MODEL.BACKBONE.CONV_BODY" and values[key] in FUTURE_BODIES:
+            allowed = f"{rule.allowed} (the I3D bodies are known but not available yet)"
+        else:
+            allowed = rule.allowed
+        faults.append(f"{key}: got {shown(values[key])}, expected {allowed}")
+    return faults
+
+
+def _classes(values: _Values) -> _Faults:
+    head = "MODEL.ROI_ACTION_HEAD."
+    total_key = head + "NUM_CLASSES"
+    names = ("NUM_PERSON_MOVEMENT_CLASSES", "NUM_OBJECT_MANIPULATION_CLASSES", "NUM_PERSON_INTERACTION_CLASSES")
+    keys = tuple(head + name for name in names)
+    counts = tuple(values[key] for key in keys)
+    total = values[total_key]
+    one_group = counts == AVA_GROUPS and total != sum(AVA_GROUPS)
+    if total and not one_group and sum(counts) != total:
+        parts = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+        yield (
+            (
+                f"{total_key}: got {total}, but the groups have {sum(counts)} classes ({parts}); expected groups that add up "
+                "to NUM_CLASSES, or left at 14, 49, 17 to put all classes into one group"
+            ),
+            (total_key, *keys),
+        )
+
+
+def _pathways(values: _Values) -> _Faults:
+    slow, fast = "MODEL.BACKBONE.SLOWFAST.SLOW.ACTIVE", "MODEL.BACKBONE.SLOWFAST.FAST.ACTIVE"
+    if not values[slow] and not values[fast]:
+        yield f"{slow}: got False, as is {fast}; expected at least one pathway", (slow, fast)
+    frames, tau, alpha = values["INPUT.FRAME_NUM"], values["INPUT.TAU"], values["INPUT.ALPHA"]
+    if tau > 0 and frames % tau:
+        yield (
+            f"INPUT.FRAME_NUM: got {frames}, expected a multiple of INPUT.TAU ({tau})",
+            ("INPUT.FRAME_NUM", "INPUT.TAU"),
+        )
+    if values[fast] and alpha > 0 and tau % alpha:
+        yield f"INPUT.TAU: got {tau}, expected a multiple of INPUT.ALPHA ({alpha})", ("INPUT.TAU", "INPUT.ALPHA")
+
+
+def _sizes(values: _Values) -> _Faults:
+    for split in ("TRAIN", "TEST"):
+        low, high = f"INPUT.MIN_SIZE_{split}", f"INPUT.MAX_SIZE_{split}"
+        if values[low] > values[high]:
+            yield f"{low}: got {values[low]}, expected at most {high} ({values[high]})", (low, high)
+
+
+def _interaction(values: _Values) -> _Faults:
+    prefix = "MODEL.IA_STRUCTURE."
+    if not values[prefix + "ACTIVE"]:
+        return
+    dim_in, dim_out = values[prefix + "DIM_IN"], values[prefix + "DIM_OUT"]
+    width = _person_width(values)
+    if width and dim_in != width:
+        yield (
+            f"{prefix}DIM_IN: got {dim_in}, expected {width}, the feature width of the body's active pathways",
+            (prefix + "DIM_IN", "MODEL.BACKBONE.CONV_BODY"),
+        )
+    if values[prefix + "FUSION"] == "add" and dim_out != dim_in:
+        yield (
+            f'{prefix}DIM_OUT: got {dim_out}, expected DIM_IN ({dim_in}) with FUSION "add" (or FUSION "concat")',
+            (prefix + "DIM_OUT", prefix + "DIM_IN", prefix + "FUSION"),
+        )
+    yield from _blocks(values, prefix)
+
+
+def _person_width(values: _Values) -> int:
+    """Width of a person's pooled feature; 0 where it is not known here."""
+    slow, fast = _PATHWAY_WIDTHS.get(values["MODEL.BACKBONE.CONV_BODY"], (0, 0))
+    section = "MODEL.BACKBONE.SLOWFAST."
+    return slow * values[section + "SLOW.ACTIVE"] + fast * values[section + "FAST.ACTIVE"]
+
+
+def _blocks(values: _Values, prefix: str) -> _Faults:
+    key = prefix + "I_BLOCK_LIST"
+    blocks, structure = values[key], values[prefix + "STRUCTURE"]
+    got = f"{key}: got {shown(blocks)}, expected"
+    about = (key, prefix + "STRUCTURE")
+    layers = [block for block in blocks if isinstance(block, list)]
+    letters = [letter for block in blocks for letter in (block if isinstance(block, list) else [block])]
+    if not letters or not all(letter in ("P", "O", "M") for letter in letters):
+        yield f"{got} one or more of 'P' (persons), 'O' (objects), 'M' (memory)", (key,)
+        return
+    if structure == "parallel":
+        lengths = [len(layer) for layer in layers]
+        if len(layers) != len(blocks) or 0 in lengths or lengths != sorted(lengths, reverse=True):
+            yield (
+                (
+                    f'{got} for STRUCTURE "parallel" a list of layers, none empty or longer than the one before, '
+                    "e.g. [['P', 'O', 'M'], ['P', 'O', 'M']]"
+                ),
+                about,
+            )
+    elif layers:
+        yield f"{got} for STRUCTURE \"{structure}\" a flat list, e.g. ['P', 'O', 'M', 'P', 'O', 'M']", about
+    for letter, name, thing in (("O", "MAX_OBJECT", "objects"), ("P", "MAX_PERSON", "persons")):
+        if letter in letters and values[prefix + name] == 0:
+            yield (
+                (
+                    f"{prefix}{name}: got 0, but I_BLOCK_LIST has {letter} blocks; expected 1 or more (released models: "
+                    f"{5 if letter == 'O' else 25}), or a list without {letter} (no {thing} are looked at)"
+                ),
+                (prefix + name, key),
+            )
