@@ -1,0 +1,77 @@
+import json
+
+import goldens
+import pytest
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from alphaction.errors import ConfigError
+from alphaction.solver import build_optimizer, parameter_groups
+
+KEYS = [path for path in sorted((goldens.FOLDER / "keys").rglob("*.json")) if "groups" in json.loads(path.read_text())]
+
+
+def _config(name, opts=()):
+    """The original's defaults, one of its YAML files and the case's options on top."""
+    cfg = CfgNode(json.loads((goldens.FOLDER / "configs" / "defaults.json").read_text()))
+    if name:
+        changes = json.loads((goldens.FOLDER / "configs" / f"{name}.json").read_text())
+        cfg.merge_from_list([value for item in changes.items() for value in item])
+    cfg.merge_from_list(list(opts))
+    return cfg
+
+
+def _model(keys):
+    """An empty model with the recorded parameters, in their order; batch norms where running statistics are kept."""
+    root = nn.Module()
+    buffers = set(keys["buffers"])
+    for name in keys["parameters"]:
+        *path, leaf = name.split(".")
+        shape = keys["state_dict"][name][0]
+        module = root
+        for depth, part in enumerate(path):
+            if part not in module._modules:
+                is_bn = ".".join([*path[: depth + 1], "running_mean"]) in buffers and depth == len(path) - 1
+                module.add_module(part, nn.BatchNorm3d(shape[0], device="meta") if is_bn else nn.Module())
+            module = module._modules[part]
+        if leaf not in module._parameters:
+            module.register_parameter(leaf, nn.Parameter(torch.empty(shape, device="meta")))
+    return root
+
+
+@pytest.mark.parametrize("path", KEYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "ddp_names"])
+def test_groups_equal_the_recorded_ones(path, wrapped):
+    keys = json.loads(path.read_text())
+    model = _model(keys)
+    names = [name for name, _ in model.named_parameters()]
+    assert names == keys["parameters"]
+    if wrapped:
+        model = nn.ModuleDict({"module": model})
+    optimizer = build_optimizer(_config(keys["config"], keys.get("opts", [])), model)
+    assert list(keys["groups"]) == names
+    parameters = dict(model.named_parameters())
+    report = goldens.parity.Report(path.stem, 1e-12)
+    for name, group in zip(names, optimizer.param_groups, strict=True):
+        assert len(group["params"]) == 1
+        assert group["params"][0] is parameters["module." * wrapped + name]
+        report.close(name, [group["lr"], group["weight_decay"]], keys["groups"][name])
+    report.finish()
+    recorded = keys.get("optimizer", {})
+    assert type(optimizer).__name__ == recorded.get("type", "SGD")
+    for option in recorded.keys() - {"type"}:
+        assert all(group[option] == recorded[option] for group in optimizer.param_groups)
+
+
+def test_frozen_parameters_get_no_group():
+    model = nn.Linear(2, 3)
+    model.weight.requires_grad_(False)
+    groups = parameter_groups(model, base_lr=1.0, weight_decay=0.5, bias_lr_factor=2.0)
+    assert [group["lr"] for group in groups] == [2.0]
+    assert groups[0]["weight_decay"] == 0.0
+
+
+def test_model_without_trainable_parameters():
+    with pytest.raises(ConfigError, match="nothing to train"):
+        build_optimizer(_config(None), nn.ReLU())
