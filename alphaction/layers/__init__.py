@@ -1,0 +1,7 @@
+"""Arithmetic without a policy of its own: frozen batch norm, RoI operators over clips, focal losses."""
+
+from alphaction.layers.focal_loss import sigmoid_focal_loss, softmax_focal_loss
+from alphaction.layers.frozen_bn import FrozenBatchNorm
+from alphaction.layers.roi_align_3d import roi_align_3d, roi_pool_3d
+
+__all__ = ["FrozenBatchNorm", "roi_align_3d", "roi_pool_3d", "sigmoid_focal_loss", "softmax_focal_loss"]

@@ -1,0 +1,186 @@
+"""From the configuration to the network and what goes with it; the only file of this package that sees cfg."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from yacs.config import CfgNode
+
+from alphaction.errors import ConfigError
+from alphaction.modeling.blocks import BatchNormOptions
+from alphaction.modeling.detector import ActionDetector
+from alphaction.modeling.head import ActionHead
+from alphaction.modeling.losses import ActionCriterion
+from alphaction.modeling.nonlocal_block import NonLocalOptions
+from alphaction.modeling.pooler import RoiPooler3d
+from alphaction.modeling.postprocess import Postprocess
+from alphaction.modeling.slowfast import BODIES, NonLocalPlaces, SlowFast
+from alphaction.structures.groups import ActionGroup
+
+_AVA_GROUP_SIZES = (14, 49, 17)
+# "MaxpoolFeatureExtractor" is the original's default, a name for which it had no extractor.
+_FEATURE_EXTRACTORS = ("2MLPFeatureExtractor", "MaxpoolFeatureExtractor")
+_PREDICTORS = ("FCPredictor",)
+_POOLERS = ("align3d", "pooling3d")
+_LATERALS = ("tconv",)
+
+
+def build_detection_model(cfg: CfgNode) -> ActionDetector:
+    """The detector that the configuration describes, with fresh weights, on the current default device.
+
+    Raises:
+        ConfigError: a key has a value that this version cannot build.
+    """
+    backbone = build_backbone(cfg)
+    return ActionDetector(
+        backbone=backbone,
+        pooler=build_pooler(cfg),
+        head=build_head(cfg, dim_in=sum(backbone.out_channels)),
+        pixel_mean=cfg.INPUT.PIXEL_MEAN,
+        pixel_std=cfg.INPUT.PIXEL_STD,
+    )
+
+
+def build_backbone(cfg: CfgNode) -> SlowFast:
+    """The SlowFast network of MODEL.BACKBONE and MODEL.NONLOCAL."""
+    node = cfg.MODEL.BACKBONE
+    body = BODIES.get(node.CONV_BODY)
+    if body is None:
+        raise _not_among("MODEL.BACKBONE.CONV_BODY", node.CONV_BODY, BODIES)
+    if node.SLOWFAST.LATERAL not in _LATERALS:
+        raise _not_among("MODEL.BACKBONE.SLOWFAST.LATERAL", node.SLOWFAST.LATERAL, _LATERALS)
+    try:
+        return SlowFast(
+            body,
+            alpha=cfg.INPUT.ALPHA,
+            beta=node.SLOWFAST.BETA,
+            slow=node.SLOWFAST.SLOW.ACTIVE,
+            fast=node.SLOWFAST.FAST.ACTIVE,
+            bn=_batch_norm(node),
+            slow_nonlocal=_nonlocal_places(node.SLOWFAST.SLOW),
+            fast_nonlocal=_nonlocal_places(node.SLOWFAST.FAST),
+            nonlocal_options=nonlocal_options(cfg),
+        )
+    except ValueError as error:
+        raise ConfigError(f"MODEL.BACKBONE.SLOWFAST: {error}") from error
+
+
+def nonlocal_options(cfg: CfgNode) -> NonLocalOptions:
+    """How non-local blocks work (MODEL.NONLOCAL)."""
+    node = cfg.MODEL.NONLOCAL
+    return NonLocalOptions(
+        init_std=node.CONV_INIT_STD,
+        zero_init=node.USE_ZERO_INIT_CONV,
+        bias=not node.NO_BIAS,
+        max_pool=node.USE_MAXPOOL,
+        softmax=node.USE_SOFTMAX,
+        scale=node.USE_SCALE,
+        bn=_batch_norm(node) if node.USE_BN else None,
+    )
+
+
+def build_pooler(cfg: CfgNode) -> RoiPooler3d:
+    """From feature maps to one feature per box (MODEL.ROI_ACTION_HEAD.POOLER_*)."""
+    node = cfg.MODEL.ROI_ACTION_HEAD
+    if node.POOLER_TYPE not in _POOLERS:
+        raise _not_among("MODEL.ROI_ACTION_HEAD.POOLER_TYPE", node.POOLER_TYPE, _POOLERS)
+    return RoiPooler3d(
+        kind=node.POOLER_TYPE,
+        output_size=node.POOLER_RESOLUTION,
+        spatial_scale=node.POOLER_SCALE,
+        sampling_ratio=node.POOLER_SAMPLING_RATIO,
+        mean_before_pooler=node.MEAN_BEFORE_POOLER,
+    )
+
+
+def build_head(cfg: CfgNode, *, dim_in: int) -> ActionHead:
+    """The head on pooled features of `dim_in` channels."""
+    if cfg.MODEL.IA_STRUCTURE.ACTIVE:
+        raise ConfigError(
+            "MODEL.IA_STRUCTURE.ACTIVE: got True, but interaction structures are not in this version yet. The configs "
+            "without them run: resnet50_4x16f_baseline.yaml, resnet101_8x8f_baseline.yaml, or your own with "
+            "MODEL.IA_STRUCTURE.ACTIVE False"
+        )
+    node = cfg.MODEL.ROI_ACTION_HEAD
+    for key, allowed in (("FEATURE_EXTRACTOR", _FEATURE_EXTRACTORS), ("PREDICTOR", _PREDICTORS)):
+        if node[key] not in allowed:
+            raise _not_among(f"MODEL.ROI_ACTION_HEAD.{key}", node[key], allowed)
+    return ActionHead(dim_in, dim=node.MLP_HEAD_DIM, num_classes=_num_classes(cfg), dropout=node.DROPOUT_RATE)
+
+
+def build_criterion(cfg: CfgNode) -> ActionCriterion:
+    """`criterion(logits, labels, num_boxes) -> LossOutput`."""
+    focal = cfg.MODEL.ROI_ACTION_HEAD.FOCAL_LOSS
+    return ActionCriterion(
+        action_groups(cfg),
+        gamma=focal.GAMMA,
+        alpha=focal.ALPHA,
+        unlabelled_is_first_class=cfg.QUIRKS.UNLABELLED_POSE_IS_FIRST_CLASS,
+    )
+
+
+def build_postprocess(cfg: CfgNode) -> Postprocess:
+    """`postprocess(logits) -> scores`, both [R, K]."""
+    return Postprocess(action_groups(cfg))
+
+
+def action_groups(cfg: CfgNode) -> tuple[ActionGroup, ...]:
+    """How the classes are grouped for loss and scores, in class order.
+
+    Three groups of the configured sizes: poses (exclusive), actions with objects, actions with persons. When only
+    NUM_CLASSES was changed and the sizes are still those of AVA, all classes form one group of independent classes.
+
+    Raises:
+        ConfigError: the sizes do not sum to NUM_CLASSES.
+    """
+    node = cfg.MODEL.ROI_ACTION_HEAD
+    num_classes = _num_classes(cfg)
+    sizes = (
+        node.NUM_PERSON_MOVEMENT_CLASSES,
+        node.NUM_OBJECT_MANIPULATION_CLASSES,
+        node.NUM_PERSON_INTERACTION_CLASSES,
+    )
+    if num_classes != sum(sizes) and sizes == _AVA_GROUP_SIZES:
+        return (ActionGroup(name="multi_label", start=0, size=num_classes, loss="sigmoid", weight=float(num_classes)),)
+    if num_classes != sum(sizes) or min(sizes) < 0:
+        raise ConfigError(
+            f"MODEL.ROI_ACTION_HEAD.NUM_CLASSES: got {num_classes}, but NUM_PERSON_MOVEMENT_CLASSES {sizes[0]} + "
+            f"NUM_OBJECT_MANIPULATION_CLASSES {sizes[1]} + NUM_PERSON_INTERACTION_CLASSES {sizes[2]} = {sum(sizes)}; "
+            "make them sum to NUM_CLASSES (0 drops a group), or leave all three at AVA's 14, 49, 17 for one "
+            "multi-label group of all classes"
+        )
+    rows = (
+        ("pose_action", sizes[0], "softmax", node.POSE_LOSS_WEIGHT),
+        ("object_interaction", sizes[1], "sigmoid", node.OBJECT_LOSS_WEIGHT),
+        ("person_interaction", sizes[2], "sigmoid", node.PERSON_LOSS_WEIGHT),
+    )
+    groups, start = [], 0
+    for name, size, loss, weight in rows:
+        if size:
+            groups.append(ActionGroup(name=name, start=start, size=size, loss=loss, weight=weight))
+        start += size
+    return tuple(groups)
+
+
+def _num_classes(cfg: CfgNode) -> int:
+    num_classes = cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES
+    if num_classes < 1:
+        raise ConfigError(
+            f"MODEL.ROI_ACTION_HEAD.NUM_CLASSES: got {num_classes}, expected the number of action classes (0 stands "
+            "for the data set's own number only where a data set is read first, as in train_net.py and test_net.py)"
+        )
+    return num_classes
+
+
+def _batch_norm(node: CfgNode) -> BatchNormOptions:
+    return BatchNormOptions(
+        frozen=node.FROZEN_BN, eps=node.BN_EPSILON, momentum=node.BN_MOMENTUM, last_gamma=node.BN_INIT_GAMMA
+    )
+
+
+def _nonlocal_places(node: CfgNode) -> NonLocalPlaces:
+    return NonLocalPlaces(conv3=node.CONV3_NONLOCAL, conv4=node.CONV4_NONLOCAL, group_conv3=node.CONV3_GROUP_NL)
+
+
+def _not_among(key: str, value: object, allowed: Iterable[str]) -> ConfigError:
+    return ConfigError(f"{key}: got {value!r}, expected one of {', '.join(map(repr, allowed))}")
