@@ -17,10 +17,11 @@ from alphaction.config.names import nearest, shown
 from alphaction.errors import ConfigError
 from alphaction.utils.device import DEVICE_NAMES, is_device_name
 
-BODIES = ("Slowfast-Resnet50", "Slowfast-Resnet101", "Slowfast-Tiny")
+#: Bodies that can be built, with the width of the slow pathway's first stage in channels (the fast one's times BETA).
+BODIES = {"Slowfast-Resnet50": 64, "Slowfast-Resnet101": 64, "Slowfast-Tiny": 16}
 FUTURE_BODIES = ("I3D-Resnet50", "I3D-Resnet101", "I3D-Resnet50-Sparse", "I3D-Resnet101-Sparse")
-#: Pooled width of each pathway (slow, fast) of the bodies whose width is known here.
-_PATHWAY_WIDTHS = {"Slowfast-Resnet50": (2048, 256), "Slowfast-Resnet101": (2048, 256)}
+#: Width of a pathway's last stage over that of its first.
+_LAST_OVER_FIRST = 32
 #: AVA's poses, actions with an object, actions with a person.
 AVA_GROUPS = (14, 49, 17)
 
@@ -83,7 +84,7 @@ RULES: dict[str, _Rule] = {
     "MODEL.BACKBONE.BN_MOMENTUM": _SHARE,
     "MODEL.BACKBONE.BN_EPSILON": _POSITIVE,
     "MODEL.BACKBONE.BN_INIT_GAMMA": _FINITE,
-    "MODEL.BACKBONE.SLOWFAST.BETA": _Rule("0.125 (1/8, what the bodies are built for)", lambda value: value == 1 / 8),
+    "MODEL.BACKBONE.SLOWFAST.BETA": _Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
     "MODEL.BACKBONE.SLOWFAST.LATERAL": _one_of("tconv"),
     "MODEL.NONLOCAL.CONV_INIT_STD": _NOT_NEGATIVE,
     "MODEL.NONLOCAL.BN_MOMENTUM": _SHARE,
@@ -163,12 +164,14 @@ def validate(cfg: CfgNode, *, world_size: int = 1) -> None:
     Raises:
         ConfigError: one line for each fault: key, value, what is allowed.
     """
-    values, faults = _values_of_right_type(cfg)
+    defaults = dict(leaves(get_cfg()))
+    values, faults = _values_of_right_type(cfg, defaults)
     faults += _out_of_range(values)
+    # A key that is wrong by itself says nothing about those beside it.
     wrong = {line.partition(":")[0] for line in faults}
+    values.update({key: defaults[key] for key in wrong & defaults.keys()})
     for check in (_classes, _pathways, _sizes, _interaction):
-        # A key that is wrong by itself says nothing about those beside it.
-        faults += [line for line, keys in check(values) if not wrong.intersection(keys)]
+        faults += [fault.line for fault in check(values) if not wrong.intersection(fault.keys)]
     for key in ("SOLVER.VIDEOS_PER_BATCH", "TEST.VIDEOS_PER_BATCH"):
         if key not in wrong and values[key] % world_size:
             faults.append(f"{key}: got {values[key]}, expected a multiple of {world_size}, the number of processes")
@@ -178,14 +181,19 @@ def validate(cfg: CfgNode, *, world_size: int = 1) -> None:
         raise ConfigError(f"configuration: {len(faults)} faults\n  " + "\n  ".join(faults))
 
 
+class _Fault(NamedTuple):
+    """A line of the message, and the keys that contradict each other."""
+
+    line: str
+    keys: tuple[str, ...]
+
+
 _Values = dict[str, Any]
-#: A fault and the keys that it is about.
-_Faults = Iterator[tuple[str, tuple[str, ...]]]
+_Faults = Iterator[_Fault]
 
 
-def _values_of_right_type(cfg: CfgNode) -> tuple[_Values, list[str]]:
-    """Every key's value in its type, the default's where it has none of its own; faults of type."""
-    defaults = dict(leaves(get_cfg()))
+def _values_of_right_type(cfg: CfgNode, defaults: _Values) -> tuple[_Values, list[str]]:
+    """Every key's value in its type, the default where it has none of its own; faults of type."""
     values, faults = dict(defaults), []
     for key, value in leaves(cfg):
         if key not in defaults:
@@ -224,34 +232,43 @@ def _classes(values: _Values) -> _Faults:
     one_group = counts == AVA_GROUPS and total != sum(AVA_GROUPS)
     if total and not one_group and sum(counts) != total:
         parts = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
-        yield (
-            (
-                f"{total_key}: got {total}, but the groups have {sum(counts)} classes ({parts}); expected groups that add up "
-                "to NUM_CLASSES, or left at 14, 49, 17 to put all classes into one group"
-            ),
-            (total_key, *keys),
+        line = (
+            f"{total_key}: got {total}, but the groups have {sum(counts)} classes ({parts}); expected groups that add "
+            "up to NUM_CLASSES, or left at 14, 49, 17 to put all classes into one group"
         )
+        yield _Fault(line, (total_key, *keys))
 
 
 def _pathways(values: _Values) -> _Faults:
     slow, fast = "MODEL.BACKBONE.SLOWFAST.SLOW.ACTIVE", "MODEL.BACKBONE.SLOWFAST.FAST.ACTIVE"
     if not values[slow] and not values[fast]:
-        yield f"{slow}: got False, as is {fast}; expected at least one pathway", (slow, fast)
+        yield _Fault(f"{slow}: got False, as is {fast}; expected at least one pathway", (slow, fast))
+    yield from _fast_width(values)
     frames, tau, alpha = values["INPUT.FRAME_NUM"], values["INPUT.TAU"], values["INPUT.ALPHA"]
     if tau > 0 and frames % tau:
-        yield (
-            f"INPUT.FRAME_NUM: got {frames}, expected a multiple of INPUT.TAU ({tau})",
-            ("INPUT.FRAME_NUM", "INPUT.TAU"),
-        )
+        line = f"INPUT.FRAME_NUM: got {frames}, expected a multiple of INPUT.TAU ({tau})"
+        yield _Fault(line, ("INPUT.FRAME_NUM", "INPUT.TAU"))
     if values[fast] and alpha > 0 and tau % alpha:
-        yield f"INPUT.TAU: got {tau}, expected a multiple of INPUT.ALPHA ({alpha})", ("INPUT.TAU", "INPUT.ALPHA")
+        line = f"INPUT.TAU: got {tau}, expected a multiple of INPUT.ALPHA ({alpha})"
+        yield _Fault(line, ("INPUT.TAU", "INPUT.ALPHA"))
+
+
+def _fast_width(values: _Values) -> _Faults:
+    body, beta = values["MODEL.BACKBONE.CONV_BODY"], values["MODEL.BACKBONE.SLOWFAST.BETA"]
+    width = BODIES[body] * beta
+    if width != round(width) or width < 1:
+        line = (
+            f"MODEL.BACKBONE.SLOWFAST.BETA: got {beta}, which makes the fast pathway {width:g} channels wide "
+            f"({BODIES[body]} of {body} times BETA), expected a whole number, 1 or more, e.g. BETA 0.125"
+        )
+        yield _Fault(line, ("MODEL.BACKBONE.SLOWFAST.BETA", "MODEL.BACKBONE.CONV_BODY"))
 
 
 def _sizes(values: _Values) -> _Faults:
     for split in ("TRAIN", "TEST"):
         low, high = f"INPUT.MIN_SIZE_{split}", f"INPUT.MAX_SIZE_{split}"
         if values[low] > values[high]:
-            yield f"{low}: got {values[low]}, expected at most {high} ({values[high]})", (low, high)
+            yield _Fault(f"{low}: got {values[low]}, expected at most {high} ({values[high]})", (low, high))
 
 
 def _interaction(values: _Values) -> _Faults:
@@ -260,23 +277,20 @@ def _interaction(values: _Values) -> _Faults:
         return
     dim_in, dim_out = values[prefix + "DIM_IN"], values[prefix + "DIM_OUT"]
     width = _person_width(values)
-    if width and dim_in != width:
-        yield (
-            f"{prefix}DIM_IN: got {dim_in}, expected {width}, the feature width of the body's active pathways",
-            (prefix + "DIM_IN", "MODEL.BACKBONE.CONV_BODY"),
-        )
+    if dim_in != width:
+        line = f"{prefix}DIM_IN: got {dim_in}, expected {width}, the feature width of the body's active pathways"
+        yield _Fault(line, (prefix + "DIM_IN", "MODEL.BACKBONE.CONV_BODY", "MODEL.BACKBONE.SLOWFAST.BETA"))
     if values[prefix + "FUSION"] == "add" and dim_out != dim_in:
-        yield (
-            f'{prefix}DIM_OUT: got {dim_out}, expected DIM_IN ({dim_in}) with FUSION "add" (or FUSION "concat")',
-            (prefix + "DIM_OUT", prefix + "DIM_IN", prefix + "FUSION"),
-        )
+        line = f'{prefix}DIM_OUT: got {dim_out}, expected DIM_IN ({dim_in}) with FUSION "add" (or FUSION "concat")'
+        yield _Fault(line, (prefix + "DIM_OUT", prefix + "DIM_IN", prefix + "FUSION"))
     yield from _blocks(values, prefix)
 
 
 def _person_width(values: _Values) -> int:
-    """Width of a person's pooled feature; 0 where it is not known here."""
-    slow, fast = _PATHWAY_WIDTHS.get(values["MODEL.BACKBONE.CONV_BODY"], (0, 0))
+    """Width of a person's pooled feature: the last stages of the active pathways, side by side."""
     section = "MODEL.BACKBONE.SLOWFAST."
+    slow = BODIES[values["MODEL.BACKBONE.CONV_BODY"]] * _LAST_OVER_FIRST
+    fast = round(slow * values[section + "BETA"])
     return slow * values[section + "SLOW.ACTIVE"] + fast * values[section + "FAST.ACTIVE"]
 
 
@@ -284,30 +298,26 @@ def _blocks(values: _Values, prefix: str) -> _Faults:
     key = prefix + "I_BLOCK_LIST"
     blocks, structure = values[key], values[prefix + "STRUCTURE"]
     got = f"{key}: got {shown(blocks)}, expected"
-    about = (key, prefix + "STRUCTURE")
     layers = [block for block in blocks if isinstance(block, list)]
     letters = [letter for block in blocks for letter in (block if isinstance(block, list) else [block])]
     if not letters or not all(letter in ("P", "O", "M") for letter in letters):
-        yield f"{got} one or more of 'P' (persons), 'O' (objects), 'M' (memory)", (key,)
+        yield _Fault(f"{got} one or more of 'P' (persons), 'O' (objects), 'M' (memory)", (key,))
         return
+    about = (key, prefix + "STRUCTURE")
+    lengths = [len(layer) for layer in layers]
     if structure == "parallel":
-        lengths = [len(layer) for layer in layers]
         if len(layers) != len(blocks) or 0 in lengths or lengths != sorted(lengths, reverse=True):
-            yield (
-                (
-                    f'{got} for STRUCTURE "parallel" a list of layers, none empty or longer than the one before, '
-                    "e.g. [['P', 'O', 'M'], ['P', 'O', 'M']]"
-                ),
-                about,
+            line = (
+                f'{got} for STRUCTURE "parallel" a list of layers, none empty or longer than the one before, '
+                "e.g. [['P', 'O', 'M'], ['P', 'O', 'M']]"
             )
+            yield _Fault(line, about)
     elif layers:
-        yield f"{got} for STRUCTURE \"{structure}\" a flat list, e.g. ['P', 'O', 'M', 'P', 'O', 'M']", about
-    for letter, name, thing in (("O", "MAX_OBJECT", "objects"), ("P", "MAX_PERSON", "persons")):
+        yield _Fault(f"{got} for STRUCTURE \"{structure}\" a flat list, e.g. ['P', 'O', 'M', 'P', 'O', 'M']", about)
+    for letter, name, released in (("O", "MAX_OBJECT", 5), ("P", "MAX_PERSON", 25)):
         if letter in letters and values[prefix + name] == 0:
-            yield (
-                (
-                    f"{prefix}{name}: got 0, but I_BLOCK_LIST has {letter} blocks; expected 1 or more (released models: "
-                    f"{5 if letter == 'O' else 25}), or a list without {letter} (no {thing} are looked at)"
-                ),
-                (prefix + name, key),
+            line = (
+                f"{prefix}{name}: got 0, but I_BLOCK_LIST has {letter} blocks; expected 1 or more (released models: "
+                f"{released}), or a list without {letter}"
             )
+            yield _Fault(line, (prefix + name, key))
