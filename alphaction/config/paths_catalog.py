@@ -165,9 +165,7 @@ _ENTRY_KEYS = (
     "root",
     "dataset_file",
 )
-_NOTES = {
-    key: "stands inside eval_file_paths" for key in ("eval_file", "csv_gt_file", "labelmap_file", "exclusion_file")
-}
+_NOTES = dict.fromkeys(("eval_file", "csv_gt_file", "labelmap_file", "exclusion_file"), "stands inside eval_file_paths")
 _UNMADE = {"video_root": "", "ann_file": "", "box_file": "", "object_file": "", "classes": None}
 
 
