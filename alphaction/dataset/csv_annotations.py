@@ -111,7 +111,7 @@ def _find_columns(row: list[str], source: str) -> tuple[list[int], bool]:
     missing = [key for key, position in found.items() if position < 0 and key != "person"]
     if not missing:
         return list(found.values()), True
-    if len(missing) == len(_COLUMNS) - 1 and len(row) in (7, 8):
+    if len(missing) == len(_COLUMNS) - 1 and len(row) in (7, 8) and all(parse_time(cell) is None for cell in row):
         return list(range(len(_ORDER))), True  # a header in other words
     raise DataError(
         f"{source}: the first line is neither a row nor a header that names all columns; "

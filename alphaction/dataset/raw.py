@@ -14,7 +14,7 @@ from typing import NoReturn
 import numpy as np
 
 from alphaction.errors import DataError
-from alphaction.structures import ClassList
+from alphaction.structures import ClassList, ClipKey
 
 NUM_CLASSES_KEY = "MODEL.ROI_ACTION_HEAD.NUM_CLASSES"
 _PICTURE = re.compile(r"\.(jpe?g|png|bmp|webp|gif|tiff?|mp4|mkv|avi|webm|mov|m4v)$", re.IGNORECASE)
@@ -64,10 +64,10 @@ class RawAnnotations:
         return len(self.movie)
 
     def name_keyframe(self, row: int) -> str:
-        return f"{self.movies[int(self.movie[row])]} at {self.time[row]:g} s"
+        return str(ClipKey(self.movies[int(self.movie[row])], float(self.time[row])))
 
     def name_person(self, row: int) -> str:
-        return f"{self.entry_name} {self.entry[row]} ({self.name_keyframe(int(self.keyframe[row]))})"
+        return f"{self.entry_name} {self.entry[row]}, {self.name_keyframe(int(self.keyframe[row]))}"
 
     def rows_by_key(self) -> dict[tuple[str, float], int]:
         """(movie, time in seconds rounded to microseconds) -> keyframe."""

@@ -8,6 +8,7 @@ Shapes: N keyframes, R boxes over all keyframes, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ class ClipKey(NamedTuple):
 
     movie: str
     time: float
+
+    def __str__(self) -> str:
+        return f"{self.movie} at {self.time:g} s"
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,33 @@ class PackedBoxes:
     def rows(self, keyframe: int) -> slice:
         return slice(int(self.first[keyframe]), int(self.first[keyframe + 1]))
 
+    def counts(self) -> np.ndarray:
+        """Boxes per keyframe, int64 [N]."""
+        return np.diff(self.first)
+
+    @staticmethod
+    def pack(
+        keyframe: np.ndarray, xyxy: np.ndarray, num_keyframes: int, scores: np.ndarray | None = None
+    ) -> PackedBoxes:
+        """From boxes [R, 4] with their keyframes int64 [R], which must be in ascending order."""
+        if len(keyframe) and (np.any(np.diff(keyframe) < 0) or keyframe[0] < 0 or keyframe[-1] >= num_keyframes):
+            raise ValueError(f"keyframe: expected ascending numbers below {num_keyframes}")
+        first = np.zeros(num_keyframes + 1, np.int64)
+        np.cumsum(np.bincount(keyframe, minlength=num_keyframes), out=first[1:])
+        scores = None if scores is None else np.ascontiguousarray(scores, np.float32)
+        return PackedBoxes(first, np.ascontiguousarray(xyxy, np.float32).reshape(-1, 4), scores)
+
+    @staticmethod
+    def concat(parts: Sequence[PackedBoxes]) -> PackedBoxes:
+        """The boxes of several splits, one split after the other."""
+        counts = np.concatenate([part.counts() for part in parts])
+        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        scores = [part.scores for part in parts if part.scores is not None]
+        if scores and len(scores) != len(parts):
+            raise ValueError("scores: some parts have them and some have not")
+        xyxy = np.concatenate([part.xyxy for part in parts])
+        return PackedBoxes(first, xyxy, np.concatenate(scores) if scores else None)
+
 
 @dataclass(frozen=True)
 class Annotations:
@@ -98,3 +129,22 @@ class Annotations:
 
     def key(self, keyframe: int) -> ClipKey:
         return ClipKey(self.movies[int(self.movie[keyframe])], float(self.time[keyframe]))
+
+    @staticmethod
+    def concat(parts: Sequence[Annotations]) -> Annotations:
+        """Several splits as one, one after the other. A video that two of them have stays two entries of `movies`."""
+        if any(part.classes.ids != parts[0].classes.ids for part in parts):
+            raise ValueError("parts: they have different classes")
+        offsets = np.cumsum([0] + [len(part.movies) for part in parts[:-1]])
+        return Annotations(
+            classes=parts[0].classes,
+            movies=tuple(movie for part in parts for movie in part.movies),
+            movie=np.concatenate([part.movie + offset for part, offset in zip(parts, offsets, strict=True)]).astype(
+                np.int32
+            ),
+            time=np.concatenate([part.time for part in parts]),
+            size=np.concatenate([part.size for part in parts]),
+            boxes=PackedBoxes.concat([part.boxes for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            person_id=np.concatenate([part.person_id for part in parts]),
+        )
