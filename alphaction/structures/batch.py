@@ -128,3 +128,24 @@ class DetectorOutput:
 
     logits: Tensor
     features: RoiFeatures
+
+
+def normalize_clips(clips: Tensor, sizes: Sequence[tuple[int, int]], mean: Tensor, std: Tensor) -> Tensor:
+    """(clips - mean) / std per channel, and zero in the padding: the network sees the mean colour there.
+
+    Args:
+        clips: uint8 [N, 3, T, H, W], on any device.
+        sizes: (height, width) in pixels of each clip without padding.
+        mean, std: [3], in the order of the channels and on the clips' device.
+
+    Returns:
+        float32 [N, 3, T, H, W].
+    """
+    if len(sizes) != len(clips):
+        raise ValueError(f"sizes: got {len(sizes)}, expected one for each of {len(clips)} clips")
+    channel = (1, -1, 1, 1, 1)
+    out = clips.to(torch.float32, copy=True).sub_(mean.float().view(channel)).div_(std.float().view(channel))
+    for clip, (height, width) in zip(out, sizes, strict=True):
+        clip[:, :, height:, :] = 0
+        clip[:, :, :, width:] = 0
+    return out

@@ -1,0 +1,93 @@
+"""Joins samples to a batch: clips padded at the right and the bottom to one size, everything else in order.
+
+Shapes: N clips, C channels, T frames, h x w pixels of a clip, H x W pixels of the batch, R persons over all clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from alphaction.structures.batch import ClipBatch, ClipSample
+from alphaction.structures.boxes import Boxes
+
+
+def pad_clips(clips: Sequence[Tensor], *, size_divisibility: int = 0) -> Tensor:
+    """One tensor [N, C, T, H, W] of clips [C, t, h, w], each in its upper left corner with zeros beyond.
+
+    T, H, W are the largest of the batch, H and W rounded up to multiples of `size_divisibility` (0: as they are).
+    """
+    if not clips:
+        raise ValueError("clips: got none, expected at least one")
+    if len({clip.shape[0] for clip in clips}) > 1 or any(clip.ndim != 4 for clip in clips):
+        raise ValueError(f"clips: got shapes {[tuple(clip.shape) for clip in clips]}, expected [C, T, h, w] of one C")
+    frames, height, width = (max(clip.shape[axis] for clip in clips) for axis in (1, 2, 3))
+    if size_divisibility > 0:
+        height, width = (-(-side // size_divisibility) * size_divisibility for side in (height, width))
+    shape = (len(clips), clips[0].shape[0], frames, height, width)
+    if all(clip.shape[1:] == shape[2:] for clip in clips):
+        return torch.stack(list(clips))
+    batch = clips[0].new_zeros(shape)
+    for row, clip in zip(batch, clips, strict=True):
+        row[:, : clip.shape[1], : clip.shape[2], : clip.shape[3]] = clip
+    return batch
+
+
+def collate(samples: Sequence[ClipSample | None], size_divisibility: int = 0) -> ClipBatch | None:
+    """The batch of samples; samples that could not be read (None) are left out.
+
+    Args:
+        samples: as the dataset gives them, in the order of the batch.
+        size_divisibility: the padded height and width are multiples of it (DATALOADER.SIZE_DIVISIBILITY).
+
+    Returns:
+        None when no sample is left.
+    """
+    samples = [sample for sample in samples if sample is not None]
+    if not samples:
+        return None
+    for name in ("slow", "fast", "labels"):
+        given = [getattr(sample, name) is not None for sample in samples]
+        if any(given) != all(given):
+            keys = [sample.key for sample, has in zip(samples, given, strict=True) if not has]
+            raise ValueError(f"{name}: missing in {keys}, present in the other samples of the batch")
+
+    def padded(name: str) -> Tensor | None:
+        clips = [getattr(sample, name) for sample in samples]
+        return None if clips[0] is None else pad_clips(clips, size_divisibility=size_divisibility)
+
+    return ClipBatch(
+        slow=padded("slow"),
+        fast=padded("fast"),
+        sizes=[_size(sample) for sample in samples],
+        persons=[sample.persons for sample in samples],
+        regions=[sample.regions for sample in samples],
+        labels=None if samples[0].labels is None else torch.cat([sample.labels for sample in samples]),
+        person_scores=_scores(samples),
+        objects=_objects(samples),
+        keys=[sample.key for sample in samples],
+        indices=[sample.index for sample in samples],
+    )
+
+
+def _size(sample: ClipSample) -> tuple[int, int]:
+    clip = sample.slow if sample.slow is not None else sample.fast
+    if clip is None:
+        raise ValueError(f"{sample.key}: got no clip, expected that of one pathway at least")
+    return int(clip.shape[2]), int(clip.shape[3])
+
+
+def _scores(samples: Sequence[ClipSample]) -> Tensor | None:
+    """float32 [R], 1 for annotated boxes next to detected ones; None when all are annotated."""
+    if all(sample.person_scores is None for sample in samples):
+        return None
+    return torch.cat([torch.ones(len(s.persons)) if s.person_scores is None else s.person_scores for s in samples])
+
+
+def _objects(samples: Sequence[ClipSample]) -> list[Boxes] | None:
+    """Object boxes per clip, none for a clip of a set without objects; None when no clip has any to give."""
+    if all(sample.objects is None for sample in samples):
+        return None
+    return [Boxes(torch.zeros(0, 4), _size(s)) if s.objects is None else s.objects for s in samples]
