@@ -1,0 +1,317 @@
+"""Saves a run and continues it, or starts it from a weight file."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from alphaction import __version__
+from alphaction.checkpoint import last_checkpoint, random_state
+from alphaction.checkpoint.files import read_checkpoint
+from alphaction.checkpoint.matching import LoadReport, load_weights, unwrap
+from alphaction.checkpoint.restore import Schedule, restore_optimizer, restore_schedule
+from alphaction.checkpoint.state import OWN_ENTRIES, LoadedState, check_plain, describe, entry, finished_iterations
+from alphaction.errors import CheckpointError
+from alphaction.utils.atomic import atomic_write, remove_leftovers
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpointer:
+    """Writes checkpoints to a folder and reads them, by the rules of docs/TRAINING.md.
+
+    Args:
+        output_dir: the run's folder; "" = nothing is written and no `last_checkpoint` is looked for.
+        model: may be wrapped in DistributedDataParallel.
+        optimizer: None when testing.
+        scheduler: None when testing.
+        class_names: names of the classes, in the order of the model's outputs; stored in the file.
+        class_ids: their ids in the annotation files; by default 1, 2, ...
+        config_text: the run's whole configuration, stored in the file.
+        rank: number of this process; only process 0 writes.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        model: nn.Module,
+        *,
+        optimizer: Optimizer | None = None,
+        scheduler: Schedule | None = None,
+        class_names: Sequence[str] = (),
+        class_ids: Sequence[int | str] = (),
+        config_text: str = "",
+        rank: int = 0,
+    ) -> None:
+        self._output_dir = pathlib.Path(output_dir) if os.fspath(output_dir) else None
+        self._model = unwrap(model)
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._class_names = list(class_names)
+        self._class_ids = list(class_ids) or list(range(1, len(self._class_names) + 1))
+        self._config_text = config_text
+        self._rank = rank
+        self._best: dict[str, dict[str, float]] = {}
+        self._random_states: list[Mapping[str, object]] = []
+        self._saved_before = False
+
+    def note_validation(self, scores: Mapping[str, float], *, iteration: int) -> None:
+        """Keeps the best mAP per data set; it goes into the next checkpoint. NaN (no ground truth) does not count."""
+        for name, score in scores.items():
+            if not math.isnan(score) and score > self._best.get(name, {}).get("mAP", -math.inf):
+                self._best[name] = {"mAP": float(score), "iteration": int(iteration)}
+
+    def save(
+        self,
+        name: str,
+        *,
+        iteration: int,
+        extra: Mapping[str, object] | None = None,
+        random_states: Sequence[Mapping[str, object]] | None = None,
+    ) -> pathlib.Path | None:
+        """Writes `<name>.pth`, then notes it in `last_checkpoint`.
+
+        Args:
+            name: without ".pth", e.g. "model_0000100".
+            iteration: finished iterations.
+            extra: further entries: tensors, numbers, texts, and dicts and lists of them.
+            random_states: of every process, by rank (`current_random_state`); by default of this one.
+
+        Returns:
+            The file, or None where nothing is written (other ranks, no folder).
+
+        Raises:
+            CheckpointError: the disk is full or the folder cannot be written to; the earlier files are whole.
+        """
+        if self._rank != 0 or self._output_dir is None:
+            return None
+        content = self._content(iteration, random_states)
+        clash = sorted(set(extra or ()) & set(OWN_ENTRIES))
+        if clash:
+            raise ValueError(f"extra: {', '.join(clash)} are entries of the checkpoint itself")
+        content |= dict(extra or {})
+        check_plain(content, where="checkpoint")
+        path = self._output_dir / f"{name}.pth"
+        try:
+            self._clear_leftovers()
+            with atomic_write(path) as file:
+                torch.save(content, file)
+            last_checkpoint.write(self._output_dir, file=path)
+        except (OSError, RuntimeError) as error:
+            reason = _write_failure(error)
+            if not reason:
+                raise
+            raise CheckpointError(
+                f"{path}: the checkpoint could not be written ({reason}). The earlier checkpoints in "
+                f"{self._output_dir} are whole: make room there, then the same command goes on from the last one."
+            ) from error
+        logger.info("Saved %s (%.1f MiB)", path, path.stat().st_size / 2**20)
+        return path
+
+    def current_random_state(self) -> dict[str, object]:
+        """This process's random generators, for `save`."""
+        return random_state.capture(self._device())
+
+    def restore_random_state(self) -> None:
+        """Sets the generators once more to the resumed file's state; call it last before the loop.
+
+        Whatever is built between loading and the first iteration (data loaders, other models) may have drawn from them.
+        Without a resumed file nothing happens.
+        """
+        if self._rank < len(self._random_states):
+            random_state.restore(self._random_states[self._rank], device=self._device())
+        elif self._random_states:
+            logger.warning(
+                "The checkpoint was written by %d processes: process %d starts its random generators anew.",
+                len(self._random_states),
+                self._rank,
+            )
+
+    def resume_or_load(
+        self, weight: str, *, transfer: bool = False, no_head: bool = False, adjust_lr: bool = False
+    ) -> LoadedState:
+        """Brings model, optimizer, schedule and random generators to where the run starts.
+
+        A `last_checkpoint` in the folder comes first: the run continues from it, and `weight`, `transfer` and
+        `no_head`, which start a run, do not count. Otherwise `weight` is read: a checkpoint is resumed entirely, of a
+        file that holds only weights (or with `transfer`) only the weights are taken.
+
+        Args:
+            weight: MODEL.WEIGHT; "" = from scratch.
+            transfer: take the weights only; iteration 0, fresh optimizer and schedule.
+            no_head: leave everything below `roi_heads.` as initialised.
+            adjust_lr: when resuming, keep the configuration's schedule, at the saved iteration.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or does not fit.
+        """
+        last = last_checkpoint.read_last(self._output_dir) if self._output_dir is not None else None
+        if last is not None:
+            path, content = last
+            self._tell_of_last(path, weight, transfer=transfer, no_head=no_head)
+            return self._resume(path, content, adjust_lr=adjust_lr, from_last=True)
+        if not weight:
+            logger.info("MODEL.WEIGHT is empty: training starts from scratch.")
+            return LoadedState()
+        path = pathlib.Path(weight)
+        content = read_checkpoint(path)
+        if "optimizer" in content and not transfer:
+            return self._resume(path, content, adjust_lr=adjust_lr, no_head=no_head)
+        report = self._load(path, content, no_head=no_head)
+        logger.info(
+            "Only the weights of %s are taken (%s): iteration 0, fresh optimizer and schedule.",
+            path,
+            "--transfer" if transfer else "it holds nothing else to resume from",
+        )
+        return describe(content, path, report=report, iteration=0)
+
+    def load_for_test(self, *, command_line: str, config: str) -> LoadedState:
+        """Loads the weights to test: those of the command line, else `last_checkpoint`'s, else the configuration's.
+
+        Args:
+            command_line: MODEL.WEIGHT if it stands on the command line, else "".
+            config: MODEL.WEIGHT of the configuration file.
+
+        Raises:
+            CheckpointError: a file is missing, damaged or does not fit, or there is none.
+        """
+        named = last_checkpoint.named_file(self._output_dir) if self._output_dir is not None else None
+        if command_line:
+            path, content, why = pathlib.Path(command_line), None, "given on the command line"
+            if named is not None:
+                why += f"; {self._output_dir / last_checkpoint.NAME} is not used"
+        elif named is not None:
+            path, content = last_checkpoint.read_last(self._output_dir)
+            why = f"from {self._output_dir / last_checkpoint.NAME}"
+        elif config:
+            path, content, why = pathlib.Path(config), None, "MODEL.WEIGHT of the configuration file"
+        else:
+            raise CheckpointError(
+                f"there are no weights to test: MODEL.WEIGHT is empty and {self._output_dir or '(no OUTPUT_DIR)'} "
+                "holds no last_checkpoint. Train first, or give MODEL.WEIGHT path/to/file.pth at the end of the line."
+            )
+        logger.info("Testing %s (%s)", path, why)
+        content = content or read_checkpoint(path)
+        report = self._load(path, content)
+        if report.missing:
+            logger.warning(
+                "%d tensors of the model are not in %s and keep random values: the results will be poor.",
+                len(report.missing),
+                path,
+            )
+        return describe(content, path, report=report, iteration=finished_iterations(content, path))
+
+    def _content(self, iteration: int, random_states: Sequence[Mapping[str, object]] | None) -> dict[str, object]:
+        content: dict[str, object] = {
+            "model": self._model.state_dict(),
+            "iteration": int(iteration),
+            "random_states": [dict(state) for state in random_states or [self.current_random_state()]],
+            "best": copy.deepcopy(self._best),
+            "config": self._config_text,
+            "classes": {"ids": list(self._class_ids), "names": list(self._class_names)},
+            "version": __version__,
+        }
+        if self._optimizer is not None:
+            content["optimizer"] = self._optimizer.state_dict()
+        if self._scheduler is not None:
+            content["scheduler"] = self._scheduler.state_dict()
+        return content
+
+    def _clear_leftovers(self) -> None:
+        """Once per run and only where checkpoints are written: a test in the same folder must not disturb training."""
+        if not self._saved_before:
+            for pattern in ("model_*.pth", last_checkpoint.NAME):
+                for name in remove_leftovers(self._output_dir, pattern=pattern):
+                    logger.info("Removed %s, which an interrupted run left", self._output_dir / name)
+            self._saved_before = True
+
+    def _device(self) -> torch.device:
+        tensor = next(self._model.parameters(), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    def _load(
+        self, path: pathlib.Path, content: Mapping[str, object], *, no_head: bool = False, advice: str = ""
+    ) -> LoadReport:
+        report = load_weights(self._model, content["model"], source=str(path), no_head=no_head, advice=advice)
+        logger.info("%s", report.table())
+        return report
+
+    def _tell_of_last(self, path: pathlib.Path, weight: str, *, transfer: bool, no_head: bool) -> None:
+        note = self._output_dir / last_checkpoint.NAME
+        unused = [f"MODEL.WEIGHT {weight}"] if weight else []
+        unused += [flag for flag, given in (("--transfer", transfer), ("--no-head", no_head)) if given]
+        logger.warning(
+            "%s exists: this run CONTINUES from %s.%s To start afresh delete %s or choose another OUTPUT_DIR.",
+            note,
+            path,
+            f" Not used, because they only start a run: {', '.join(unused)}." if unused else "",
+            note,
+        )
+
+    def _resume(
+        self,
+        path: pathlib.Path,
+        content: Mapping[str, object],
+        *,
+        adjust_lr: bool,
+        no_head: bool = False,
+        from_last: bool = False,
+    ) -> LoadedState:
+        """Takes everything from a checkpoint."""
+        if no_head:
+            logger.warning("--no-head without --transfer: the run is resumed, but with a head as initialised.")
+        advice = ""
+        if from_last:
+            advice = (
+                "This OUTPUT_DIR belongs to a run with another configuration: use that one, choose another OUTPUT_DIR, "
+                "or delete last_checkpoint to start afresh."
+            )
+        report = self._load(path, content, no_head=no_head, advice=advice)
+        self._warn_of_classes(path, content)
+        if "optimizer" not in content:
+            logger.warning("%s holds only weights: iteration 0, fresh optimizer and schedule.", path)
+            return describe(content, path, report=report, iteration=0)
+        iteration = finished_iterations(content, path)
+        if self._optimizer is not None:
+            advice = advice or "To start a new run from its weights add --transfer."
+            restore_optimizer(self._optimizer, content["optimizer"], source=path, advice=advice)
+        if self._scheduler is not None:
+            saved = content.get("scheduler")
+            restore_schedule(self._scheduler, saved, source=path, iteration=iteration, adjust_lr=adjust_lr)
+        state = describe(content, path, report=report, iteration=iteration, resumed=True)
+        self._best = copy.deepcopy(dict(state.best))
+        self._random_states = list(content.get("random_states", ()))
+        self.restore_random_state()
+        schedule = "this configuration's schedule (--adjust-lr)" if adjust_lr else "its learning rate schedule"
+        logger.info("Resumed %s at iteration %d with its optimizer and %s.", path, iteration, schedule)
+        return state
+
+    def _warn_of_classes(self, path: pathlib.Path, content: Mapping[str, object]) -> None:
+        names = entry(content, "classes").get("names") or []
+        if names and self._class_names and list(names) != self._class_names:
+            differing = next(
+                (f"{a!r} and now {b!r}" for a, b in zip(names, self._class_names, strict=False) if a != b),
+                f"{len(names)} and now {len(self._class_names)} classes",
+            )
+            logger.warning("%s was trained with other classes (there %s).", path, differing)
+
+
+def _write_failure(error: OSError | RuntimeError) -> str:
+    """Why a file could not be written; "" if the error is of another kind.
+
+    torch's archive writer hides the system's error behind one or more of its own.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause.strerror or str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0] if "inline_container" in str(error) else ""

@@ -1,0 +1,149 @@
+"""Reads weight files and checkpoints. A file never gets to run code."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from alphaction.checkpoint.reference_pickle import RESTRICTED_PICKLE, ForbiddenGlobal, to_plain
+from alphaction.errors import CheckpointError
+
+# The number at the beginning of every file of torch.save before version 1.6, as pickle writes it.
+_LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+_PRETRAINED_FOLDER = "models/pretrained_models"
+
+
+def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str, object]:
+    """Reads `{"model": {name: tensor}, ...}` or a bare `{name: tensor}` to the CPU.
+
+    Large files are mapped into memory, not copied: tensors are read when they are used.
+
+    Args:
+        path: a file of torch.save, new or old format; also the original's training checkpoints.
+        verify: read the whole file once and compare its checksums (new format only).
+
+    Returns:
+        A dict with the entry "model" (name -> tensor) and whatever else the file holds. The original's memory pool
+        ("person_pool") is a dict: movie -> second -> attributes of its boxes.
+
+    Raises:
+        CheckpointError: the file is missing, not a checkpoint, damaged, or could run code.
+    """
+    path = pathlib.Path(path)
+    _check_exists(path)
+    try:
+        is_zip = _check_format(path, verify=verify)
+        return _normalise(_read(path, mmap=is_zip), path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _check_exists(path: pathlib.Path) -> None:
+    text = path.as_posix()
+    if text.startswith(("http:/", "https:/")):
+        raise CheckpointError(f"{text}: weights are not downloaded by this program; save the file and give its path")
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder, expected a weight file such as {path / 'model_final.pth'}")
+    if path.exists():
+        return
+    if _PRETRAINED_FOLDER in text:
+        advice = "Pretrained weights are not part of the repository: MODEL_ZOO.md tells where to get this file."
+    else:
+        advice = "Check MODEL.WEIGHT; relative paths begin at the working directory."
+    raise CheckpointError(f"{path}: no such weight file (looked for {path.absolute()}). {advice}")
+
+
+def _check_format(path: pathlib.Path, *, verify: bool) -> bool:
+    """True for the zip format of PyTorch >= 1.6, False for the older one."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise CheckpointError(f"{path}: the file is empty")
+    if zipfile.is_zipfile(path):
+        _check_archive(path, verify=verify)
+        return True
+    if head.startswith(b"PK\x03\x04"):
+        raise CheckpointError(f"{path}: the file is damaged, its end is missing (an interrupted copy or download?)")
+    if _LEGACY_MAGIC in head:
+        return False
+    if path.suffix == ".pkl":
+        raise CheckpointError(
+            f"{path}: a pickle that PyTorch did not write (Caffe2?) is not read; save its weights with torch.save"
+        )
+    kind = "a file of PyTorch before 0.2" if tarfile.is_tarfile(path) else "not a checkpoint written by PyTorch"
+    raise CheckpointError(f"{path}: {kind}; expected a file of torch.save (.pth)")
+
+
+def _check_archive(path: pathlib.Path, *, verify: bool) -> None:
+    damaged: str | None = None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
+            if verify:
+                damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise CheckpointError(f"{path}: the file is damaged ({error})") from error
+    if damaged:
+        raise CheckpointError(f"{path}: the file is damaged (wrong checksum of its part {damaged})")
+    if "data.pkl" not in names:
+        raise CheckpointError(f"{path}: a zip archive, but not a checkpoint written by PyTorch (.pth)")
+    if "constants.pkl" in names:
+        raise CheckpointError(f"{path}: a TorchScript program, not weights; expected a file of torch.save (.pth)")
+
+
+def _read(path: pathlib.Path, *, mmap: bool) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError:
+        return _read_reference(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        if mmap:  # some network file systems cannot map files
+            return _read(path, mmap=False)
+        if isinstance(error, OSError):
+            raise
+        raise CheckpointError(f"{path}: the file is damaged ({_first_line(error)})") from error
+
+
+def _read_reference(path: pathlib.Path) -> object:
+    """Reads what torch's own safe reader refuses, if it is a checkpoint of the original."""
+    try:
+        return to_plain(torch.load(path, map_location="cpu", weights_only=False, pickle_module=RESTRICTED_PICKLE))
+    except ForbiddenGlobal as error:
+        raise CheckpointError(
+            f"{path}: refused, it holds a Python object ({error}) whose reading could run code. Only tensors and plain "
+            "values are read: make the file again with torch.save(model.state_dict(), path)."
+        ) from None
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path}: the file is damaged ({_first_line(error)})") from error
+
+
+def _normalise(content: object, path: pathlib.Path) -> dict[str, object]:
+    """The content with its weights under "model"."""
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dict of weights")
+    model = content["model"] if isinstance(content.get("model"), Mapping) else None
+    if model is None and content and all(isinstance(value, Tensor) for value in content.values()):
+        content, model = {}, content
+    if model is None:
+        found = ", ".join(repr(key) for key in list(content)[:8]) or "nothing"
+        raise CheckpointError(f"{path}: no weights found; expected an entry 'model' or tensors by name, got {found}")
+    for name, value in model.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f"{path}: entry {name!r} of 'model' is a {type(value).__name__}, expected a tensor")
+    return {**content, "model": dict(model)}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]

@@ -1,0 +1,213 @@
+"""Which tensor of a file fills which parameter of the model.
+
+A model's name takes the file's entry of the same name; failing that, the entry whose whole name is the longest ending
+of it that begins after a dot (`conv1.weight` fills `backbone.conv1.weight`, never `backbone.myconv1.weight`). One entry
+may fill several parameters. A prefix `module.` (DistributedDataParallel) in front of all names of a side is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from alphaction.errors import CheckpointError
+
+HEAD_PREFIX = "roi_heads."
+PREDICTOR_PREFIX = "roi_heads.action.predictor."
+BACKBONE_PREFIX = "backbone."
+_WRAPPER_PREFIX = "module."
+_COUNTER = "num_batches_tracked"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What loading a file does, or did. Names are without `module.`.
+
+    Attributes:
+        source: the file.
+        loaded: model name -> name in the file.
+        missing: model names that keep their initial values.
+        unexpected: names in the file that the model has no place for.
+        left_out: names in the file that `--no-head` drops.
+        shape_skipped: (model name, shape in the file, shape in the model) of tensors that do not fit.
+    """
+
+    source: str
+    loaded: Mapping[str, str]
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    left_out: Sequence[str]
+    shape_skipped: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]
+
+    @property
+    def by_ending(self) -> list[str]:
+        """Model names that were filled by an entry of another, shorter name."""
+        return [name for name, entry in self.loaded.items() if name != entry]
+
+    def table(self) -> str:
+        """The report as text: one line per kind, with counts and the first names."""
+        total = len(self.loaded) + len(self.missing) + len(self.shape_skipped)
+        backbone = sum(name.startswith(BACKBONE_PREFIX) for name in self.loaded)
+        backbone_total = backbone + sum(
+            name.startswith(BACKBONE_PREFIX) for name in [*self.missing, *(row[0] for row in self.shape_skipped)]
+        )
+        lines = [
+            f"Weights from {self.source}:",
+            f"  loaded               {len(self.loaded)} of the model's {total} tensors"
+            + (f" (backbone {backbone} of {backbone_total})" if backbone_total else ""),
+        ]
+        renamed = self.by_ending
+        rows = [
+            ("found by ending", [f"{name} <- {self.loaded[name]}" for name in renamed]),
+            ("kept as initialised", list(self.missing)),
+            ("unused in the file", list(self.unexpected)),
+            ("left out (--no-head)", list(self.left_out)),
+            ("shape does not fit", [_shape_text(row) for row in self.shape_skipped]),
+        ]
+        lines += [f"  {title:<20} {len(names)}: {_some(names)}" for title, names in rows if names]
+        return "\n".join(lines)
+
+
+def match_names(model_names: Iterable[str], file_names: Iterable[str]) -> dict[str, str | None]:
+    """For each model name the name in the file that fills it, or None. `module.` must be gone from both sides."""
+    available = set(file_names)
+
+    def find(name: str) -> str | None:
+        ending = name
+        while ending not in available:
+            _, dot, ending = ending.partition(".")
+            if not dot:
+                return None
+        return ending
+
+    return {name: find(name) for name in model_names}
+
+
+def plan_load(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, source: str, no_head: bool = False
+) -> LoadReport:
+    """Compares a model's state with a file's; changes nothing.
+
+    Args:
+        expected: the model's state dict.
+        weights: the file's.
+        source: the file's name for messages.
+        no_head: drop the file's entries that begin with `roi_heads.`.
+    """
+    expected, weights = without_wrapper(expected), without_wrapper(weights)
+    left_out = [name for name in weights if no_head and name.startswith(HEAD_PREFIX)]
+    dropped = set(left_out)
+    offered = {name: tensor for name, tensor in weights.items() if name not in dropped}
+    matched = match_names(expected, offered)
+    loaded, missing, misfits = {}, [], []
+    for name, entry in matched.items():
+        if entry is None:
+            missing.append(name)
+        elif offered[entry].shape != expected[name].shape:
+            misfits.append((name, tuple(offered[entry].shape), tuple(expected[name].shape)))
+        else:
+            loaded[name] = entry
+    used = set(matched.values())
+    return LoadReport(
+        source=source,
+        loaded=loaded,
+        # Counters of batch norms: files of frozen norms lack them, models with frozen norms have no use for them.
+        missing=[name for name in missing if not name.endswith(_COUNTER)],
+        unexpected=[name for name in offered if name not in used and not name.endswith(_COUNTER)],
+        left_out=left_out,
+        shape_skipped=misfits,
+    )
+
+
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], *, source: str, no_head: bool = False, advice: str = ""
+) -> LoadReport:
+    """Copies a file's tensors into the model.
+
+    Args:
+        model: may be wrapped in DistributedDataParallel.
+        weights: name -> tensor.
+        source: the file's name for messages.
+        no_head: leave everything below `roi_heads.` as initialised.
+        advice: what to do about shapes that do not fit; by default the flag and key that help.
+
+    Raises:
+        CheckpointError: shapes do not fit, or nothing of the model's backbone is in the file; the model is unchanged.
+    """
+    model = unwrap(model)
+    expected = model.state_dict()
+    report = plan_load(expected, weights, source=source, no_head=no_head)
+    if report.shape_skipped:
+        raise CheckpointError(_misfit_message(report, advice))
+    _check_backbone(report, weights)
+    weights = without_wrapper(weights)
+    own_names = dict(zip(without_wrapper(expected), expected, strict=True))
+    model.load_state_dict({own_names[name]: weights[entry] for name, entry in report.loaded.items()}, strict=False)
+    return report
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside DistributedDataParallel, DataParallel or torch.compile."""
+    while True:
+        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod
+        else:
+            return model
+
+
+def without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state without `module.` in front, if all names have it."""
+    if state and all(name.startswith(_WRAPPER_PREFIX) for name in state):
+        return {name.removeprefix(_WRAPPER_PREFIX): tensor for name, tensor in state.items()}
+    return dict(state)
+
+
+def _check_backbone(report: LoadReport, weights: Mapping[str, Tensor]) -> None:
+    names = [*report.loaded, *report.missing]
+    wanted = BACKBONE_PREFIX if any(name.startswith(BACKBONE_PREFIX) for name in names) else ""
+    if any(name.startswith(wanted) for name in report.loaded):
+        return
+    if not weights:
+        raise CheckpointError(f"{report.source}: holds no weights at all")
+    raise CheckpointError(
+        f"{report.source}: none of its {len(weights)} tensors fits the {'backbone' if wanted else 'model'}. The file "
+        f"has {_some(list(weights))}; the model expects {_some([name for name in names if name.startswith(wanted)])}. "
+        "Is it made for another network (MODEL.BACKBONE.CONV_BODY) or by another program?"
+    )
+
+
+def _misfit_message(report: LoadReport, advice: str) -> str:
+    rows = report.shape_skipped
+    if all(name.startswith(PREDICTOR_PREFIX) for name, _, _ in rows):
+        _, theirs, ours = rows[0]
+        advice = advice or (
+            f"Set MODEL.ROI_ACTION_HEAD.NUM_CLASSES to {theirs[0]}, or train with --no-head to start the head afresh."
+        )
+        return (
+            f"{report.source}: its last layer is made for {theirs[0]} classes, this model for {ours[0]} "
+            f"(MODEL.ROI_ACTION_HEAD.NUM_CLASSES). {advice}"
+        )
+    head_only = all(name.startswith(HEAD_PREFIX) for name, _, _ in rows)
+    if not advice:
+        advice = (
+            "Train with --no-head to start the head afresh, or use the configuration that the file was made with."
+            if head_only
+            else "Use the configuration that the file was made with (MODEL.*)."
+        )
+    return (
+        f"{report.source}: {len(rows)} of its tensors have another shape than the model's: "
+        f"{_some([_shape_text(row) for row in rows])}. {advice}"
+    )
+
+
+def _shape_text(row: tuple[str, tuple[int, ...], tuple[int, ...]]) -> str:
+    return f"{row[0]} ({list(row[1])} in the file, {list(row[2])} in the model)"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
