@@ -10,11 +10,13 @@ _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 120
 _repr.maxlist = _repr.maxtuple = _repr.maxdict = 12
 _repr.maxlevel = 3
+_MAX_LENGTH = 200
 
 
 def shown(value: object) -> str:
     """`repr` cut to a length that fits into a message."""
-    return _repr.repr(value)
+    text = _repr.repr(value)
+    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 4] + " ..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from alphaction.errors import ConfigError
 from alphaction.utils.device import DEVICE_NAMES, is_device_name
 
 #: Bodies that can be built, with the width of the slow pathway's first stage in channels (the fast one's times BETA).
-BODIES = {"Slowfast-Resnet50": 64, "Slowfast-Resnet101": 64, "Slowfast-Tiny": 16}
+BODIES = {"Slowfast-Resnet50": 64, "Slowfast-Resnet101": 64, "Slowfast-Tiny": 32}
 FUTURE_BODIES = ("I3D-Resnet50", "I3D-Resnet101", "I3D-Resnet50-Sparse", "I3D-Resnet101-Sparse")
 #: Width of a pathway's last stage over that of its first.
 _LAST_OVER_FIRST = 32
@@ -200,13 +200,15 @@ def _values_of_right_type(cfg: CfgNode, defaults: _Values) -> tuple[_Values, lis
             faults.append(f"{key}: unknown key; the nearest one is {nearest(key, defaults)}")
             continue
         try:
+            if isinstance(value, str) and not isinstance(defaults[key], str):
+                # Set past the merging functions, which would have read the number in the text.
+                raise ConfigError(f"{key}: got {shown(value)} (text), expected a {type(defaults[key]).__name__}")
             values[key] = coerce(key, value, defaults[key])
         except ConfigError as fault:
             faults.append(str(fault))
-    missing = defaults.keys() - dict(leaves(cfg)).keys()
-    return values, faults + [
-        f"{key}: is missing, expected a value (default {defaults[key]!r})" for key in sorted(missing)
-    ]
+    for key in sorted(defaults.keys() - dict(leaves(cfg)).keys()):
+        faults.append(f"{key}: is missing, expected a value (default {defaults[key]!r})")
+    return values, faults
 
 
 def _out_of_range(values: _Values) -> list[str]:

@@ -1,0 +1,155 @@
+import copy
+import json
+import pathlib
+import pickle
+import re
+
+import goldens
+import pytest
+import yaml
+
+import alphaction.config.defaults
+from alphaction.config import get_cfg, load_config, validate
+from alphaction.config.merge import ITEM_TYPES, leaves
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONFIGS = goldens.FOLDER / "configs"
+RELEASED = sorted(path.stem for path in CONFIGS.glob("*.json") if path.stem != "defaults")
+YAML_FILES = sorted((ROOT / "config_files").glob("*.yaml"))
+
+OURS = {
+    "MODEL.DEVICE": "auto",
+    "INPUT.FRAME_RATE": 25.0,
+    "DATASETS.ON_ERROR": "raise",
+    "TEST.BOXES": "auto",
+    "TEST.IOU_THRESH": 0.5,
+    "TEST.PROTOCOL": "alphaction",
+    "TEST.NUM_PICTURES": 12,
+    "TEST.EVAL_AT_START": False,
+    "SOLVER.LOG_PERIOD": 20,
+    "QUIRKS.SWAP_CLIP_SIZE": False,
+    "QUIRKS.KEEP_OBJECTS_UNFLIPPED": False,
+    "QUIRKS.UNLABELLED_POSE_IS_FIRST_CLASS": False,
+}
+
+
+def flat(tree, prefix=""):
+    out = {}
+    for name, value in tree.items():
+        out.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return out
+
+
+def plain(value):
+    """As json holds it."""
+    return [plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def recorded_defaults():
+    return flat(json.loads((CONFIGS / "defaults.json").read_text()))
+
+
+def test_every_key_of_the_original_has_its_default():
+    ours = {key: plain(value) for key, value in leaves(get_cfg())}
+    recorded = recorded_defaults()
+    assert {key: ours.get(key, "missing") for key in recorded} == recorded
+    for key, value in recorded.items():
+        assert type(ours[key]) is type(value), key  # yacs' own merging insists on the type
+
+
+def test_the_other_keys_are_the_ones_we_say():
+    ours = dict(leaves(get_cfg()))
+    assert {key: ours[key] for key in ours.keys() - recorded_defaults().keys()} == OURS
+
+
+def test_sequences_have_a_known_item_type_and_shape():
+    sequences = {key: type(value) for key, value in leaves(get_cfg()) if isinstance(value, (tuple, list))}
+    assert sequences.keys() == ITEM_TYPES.keys()
+    assert {key for key, kind in sequences.items() if kind is tuple} == {
+        "MODEL.IA_STRUCTURE.LENGTH",
+        "DATASETS.TRAIN",
+        "DATASETS.TEST",
+        "SOLVER.STEPS",
+        "TEST.EXTEND_SCALE",
+    }
+
+
+def test_each_tree_is_its_own():
+    first, second = get_cfg(), get_cfg()
+    assert first == second
+    first.INPUT.PIXEL_MEAN[0] = -1.0
+    first.MODEL.IA_STRUCTURE.I_BLOCK_LIST.append("P")
+    first.SOLVER.BASE_LR = 7.0
+    first.freeze()
+    assert second == get_cfg() != first
+    assert not second.is_frozen() and not get_cfg().is_frozen()
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda cfg: pickle.loads(pickle.dumps(cfg)), lambda cfg: cfg.clone()]
+)
+def test_a_tree_can_be_copied(copied):
+    cfg = get_cfg()
+    cfg.freeze()
+    other = copied(cfg)
+    assert other == cfg and other is not cfg and other.is_frozen()
+
+
+def test_every_key_is_commented():
+    """The line before a key, or before the run of keys it stands in, is a comment."""
+    lines = pathlib.Path(alphaction.config.defaults.__file__).read_text().splitlines()
+    commented = False
+    for line in lines:
+        if line.startswith("#"):
+            commented = True
+        elif not line.strip():
+            commented = False
+        elif re.match(r"_C\.\S+ = (?!CN\(\))", line):
+            assert commented or "I3D" in line or "SLOWFAST.FAST" in line, line
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_released_config_sets_what_was_recorded(name):
+    recorded = json.loads((CONFIGS / f"{name}.json").read_text())
+    path = ROOT / "config_files" / f"{name}.yaml"
+    assert flat(yaml.safe_load(path.read_text())) == recorded
+
+    expected = recorded_defaults() | OURS
+    for key, value in recorded.items():
+        # Text that spells a tuple or a number means that (QUIRKS 107).
+        means_more = isinstance(value, str) and re.fullmatch(r"\(.*\)|[\d.]+e-?\d+", value)
+        expected[key] = plain(yaml_to_python(value)) if means_more else value
+    assert {key: plain(value) for key, value in leaves(load_config(path))} == expected
+
+
+def yaml_to_python(text):
+    import ast
+
+    return ast.literal_eval(text)
+
+
+def test_all_released_configs_are_there():
+    assert set(RELEASED) <= {path.stem for path in YAML_FILES}
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=[path.stem for path in YAML_FILES])
+def test_every_yaml_loads_and_validates(path):
+    first, second = load_config(path), load_config(path)
+    validate(first)
+    assert first == second
+    first.INPUT.PIXEL_MEAN.append(0.0)
+    first.MODEL.WEIGHT = "changed"
+    assert second == load_config(path)
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=[path.stem for path in YAML_FILES])
+def test_the_dumped_config_loads_to_the_same(path, tmp_path):
+    cfg = load_config(path)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    again = load_config(tmp_path / "config.yaml")
+    assert again == cfg
+    assert [type(value) for _, value in leaves(again)] == [type(value) for _, value in leaves(cfg)]
+
+
+def test_the_defaults_validate():
+    validate(get_cfg())
