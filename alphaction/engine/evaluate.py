@@ -1,0 +1,355 @@
+"""Runs a model over a data set, and turns what it said into mAP, tables, files and pictures.
+
+The two halves are apart, so that predictions of several processes can be gathered in between (`merge_predictions`).
+
+Shapes: N keyframes, P predicted persons, K classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from alphaction.errors import ConfigError, DataError
+from alphaction.evaluation.ava import (
+    ImageIndex,
+    ground_truth_of,
+    label_of_column,
+    read_exclusions,
+    read_ground_truth,
+    read_label_map,
+    result_rows,
+)
+from alphaction.evaluation.files import result_file
+from alphaction.evaluation.frame_map import PROTOCOLS, FrameMap, frame_map
+from alphaction.evaluation.matching import GroundTruth
+from alphaction.evaluation.pictures import draw_pictures
+from alphaction.evaluation.report import ANNOTATED_BOXES, DETECTED_BOXES, EvalResult
+from alphaction.structures import Annotations, ClassList, ClipBatch, Predictions
+from alphaction.structures.groups import ActionGroup
+
+__all__ = [
+    "EvalResult",
+    "EvalSet",
+    "evaluate_dataset",
+    "load_predictions",
+    "merge_predictions",
+    "predict",
+    "result_folder",
+]
+
+
+class EvalSet(Protocol):
+    """What an evaluation asks of a data set; `ActionDataset` has it."""
+
+    name: str
+    annotations: Annotations
+    spec: Mapping[str, Any]
+    uses_detections: bool
+
+    def keyframe_image(self, i: int) -> np.ndarray:
+        """uint8 [h, w, 3] RGB."""
+        ...
+
+
+def predict(
+    model: nn.Module,
+    loader: Iterable[ClipBatch | None],
+    postprocess: Callable[[Tensor], Tensor],
+    device: torch.device | str,
+    *,
+    progress: bool = True,
+) -> Predictions:
+    """Scores of all persons that the loader brings, in the order of the keyframes, whatever the order of the batches.
+
+    Args:
+        model: returns a `DetectorOutput` for a `ClipBatch`; each of its modules is in the mode it was in afterwards.
+        loader: yields batches; None = no clip of the batch was readable. A clip that comes twice counts once.
+        postprocess: logits [R, K] -> scores [R, K] in 0..1.
+        device: where the model is.
+        progress: shows a bar on a terminal.
+    """
+    parts: list[Predictions] = []
+    num_classes = 0
+    with _evaluating(model), torch.inference_mode():
+        for batch in tqdm(loader, desc="test", unit="batch", disable=None if progress else True, leave=False):
+            if batch is None or batch.num_persons == 0:
+                continue
+            scores = postprocess(model(batch.to(device, non_blocking=True)).logits).float().cpu().numpy()
+            parts.append(_batch_predictions(batch, scores))
+            num_classes = scores.shape[1]
+    return merge_predictions(parts, num_classes=num_classes)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; module by module, for some are frozen while others train."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _batch_predictions(batch: ClipBatch, scores: np.ndarray) -> Predictions:
+    counts = [len(boxes) for boxes in batch.persons]
+    sizes = np.array([boxes.size for boxes in batch.persons], np.int32).reshape(-1, 2)
+    confidence = np.ones(len(scores), np.float32)
+    if batch.person_scores is not None:
+        confidence = batch.person_scores.float().cpu().numpy()
+    return Predictions(
+        keyframe=np.repeat(np.asarray(batch.indices, np.int64), counts),
+        boxes=torch.cat([boxes.xyxy for boxes in batch.persons]).float().cpu().numpy(),
+        clip_size=np.repeat(sizes, counts, axis=0),
+        box_scores=confidence,
+        scores=scores,
+    )
+
+
+def merge_predictions(parts: Sequence[Predictions], *, num_classes: int = 0) -> Predictions:
+    """One `Predictions` of many, ascending by keyframe; of a keyframe in several parts the first part counts.
+
+    Args:
+        parts: of batches, or of processes (whose sampler may repeat clips to make equal shares).
+        num_classes: K of the result when there is no part.
+    """
+    if not parts:
+        shapes = {"keyframe": (0, np.int64), "box_scores": (0, np.float32)}
+        pairs = {
+            "boxes": ((0, 4), np.float32),
+            "clip_size": ((0, 2), np.int32),
+            "scores": ((0, num_classes), np.float32),
+        }
+        return Predictions(**{name: np.zeros(*args) for name, args in (shapes | pairs).items()})
+    keyframe = np.concatenate([part.keyframe for part in parts])
+    origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    order = np.argsort(keyframe, kind="stable")
+    frames, first = np.unique(keyframe[order], return_index=True)
+    chosen = origin[order][first]
+    order = order[origin[order] == chosen[np.searchsorted(frames, keyframe[order])]]
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])[order]
+        for name in ("keyframe", "boxes", "clip_size", "box_scores", "scores")
+    }
+    return Predictions(**joined)
+
+
+def evaluate_dataset(
+    predictions: Predictions,
+    dataset: EvalSet,
+    output_dir: str | Path,
+    *,
+    protocol: str = "alphaction",
+    iou_threshold: float | Sequence[float] = 0.5,
+    action_threshold: float = 0.0,
+    groups: Sequence[ActionGroup] | None = None,
+    num_pictures: int = 12,
+) -> EvalResult:
+    """Computes the frame mAP and writes `output_dir`/inference/NAME.
+
+    The folder gets `predictions.pth`, `result.csv`, `result.log`, `metrics.json` and `pictures/`.
+
+    Args:
+        predictions: of the whole set.
+        dataset: names the ground truth: `spec["eval_file_paths"]` ("csv_gt_file", "labelmap_file", "exclusion_file",
+            each optional), else its own annotations and all of its classes.
+        output_dir: OUTPUT_DIR.
+        protocol: name in `PROTOCOLS`.
+        iou_threshold: one, or several of which the first is the one of the table.
+        action_threshold: scores below it are not written and do not count.
+        groups: class groups of the model, for a mean each.
+        num_pictures: keyframes that are drawn; 0 = none.
+
+    Raises:
+        UserError: an evaluation file is wrong, the scores are NaN, or the folder cannot be written.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"TEST.PROTOCOL: got {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    thresholds = tuple(np.atleast_1d(np.asarray(iou_threshold, np.float64)).tolist())
+    annotations = dataset.annotations
+    if not len(predictions):  # the number of classes is unknown to a loader without any person
+        predictions = merge_predictions([], num_classes=len(annotations.classes))
+    _check_fit(predictions, annotations)
+    folder = result_folder(output_dir, dataset.name)
+    _save_predictions(predictions, annotations, folder / "predictions.pth")
+
+    images, image = ImageIndex.of(annotations)
+    rows = result_rows(predictions, annotations=annotations, image=image, action_threshold=action_threshold)
+    rows.write(folder / "result.csv", images=images, class_ids=annotations.classes.ids)
+
+    notes: list[str] = []
+    files = dict(dataset.spec.get("eval_file_paths") or {})
+    classes, column = _evaluated_classes(annotations.classes, files.get("labelmap_file"), notes)
+    truth = _ground_truth(annotations, classes, files.get("csv_gt_file"), images, image, notes)
+    excluded = np.zeros(0, np.int64)
+    if files.get("exclusion_file"):
+        excluded = read_exclusions(files["exclusion_file"], images=images)
+    scores = frame_map(
+        rows.detections(column),
+        ground_truth=truth,
+        num_classes=len(classes),
+        protocol=PROTOCOLS[protocol],
+        iou_thresholds=thresholds,
+        excluded_images=excluded,
+    )
+    counts = _counts(predictions, truth, image, excluded, num_rows=len(rows))
+    notes += _remarks(counts, scores, uses_detections=dataset.uses_detections)
+    result = EvalResult(
+        name=dataset.name,
+        protocol=protocol,
+        iou_threshold=thresholds[0],
+        boxes=DETECTED_BOXES if dataset.uses_detections else ANNOTATED_BOXES,
+        mAP=float(scores.mean[0]),
+        class_ids=classes.ids,
+        class_names=classes.names,
+        ap=scores.ap[0],
+        num_ground_truth=scores.num_ground_truth,
+        num_detections=scores.num_detections,
+        num_hits=scores.num_hits[0],
+        mAP_by_iou=dict(zip(thresholds, scores.mean.tolist(), strict=True)),
+        mAP_by_group={group.name: _mean_of(scores.ap[0], column[group.columns]) for group in groups or ()},
+        counts=counts | {f"rows ignored: {reason}": number for reason, number in scores.ignored.items()},
+        notes=tuple(notes),
+    )
+    result.write(folder)
+    if num_pictures > 0:
+        draw_pictures(
+            predictions,
+            annotations=annotations,
+            keyframe_image=dataset.keyframe_image,
+            folder=folder / "pictures",
+            number=num_pictures,
+        )
+    return result
+
+
+def result_folder(output_dir: str | Path, name: str) -> Path:
+    """`output_dir`/inference/NAME; of a data set named by a path, such as "x/dataset.yaml:val", a name for a folder."""
+    return Path(output_dir) / "inference" / (re.sub(r"[^\w.+-]+", "_", name).strip("._") or "dataset")
+
+
+def _check_fit(predictions: Predictions, annotations: Annotations) -> None:
+    if predictions.scores.shape[1] != len(annotations.classes):
+        raise ConfigError(
+            f"The model scores {predictions.scores.shape[1]} classes, the data set has {len(annotations.classes)}: "
+            "set MODEL.ROI_ACTION_HEAD.NUM_CLASSES to the data set's number and use weights trained with it"
+        )
+    if len(predictions) and not 0 <= predictions.keyframe.min() <= predictions.keyframe.max() < len(annotations):
+        raise ValueError(f"predictions: keyframes up to {predictions.keyframe.max()}, the set has {len(annotations)}")
+
+
+def _evaluated_classes(classes: ClassList, labelmap_file: str | None, notes: list[str]) -> tuple[ClassList, np.ndarray]:
+    """The classes that count, and the position of each of the model's classes among them (-1: it does not count)."""
+    if not labelmap_file:
+        return classes, np.arange(len(classes))
+    counted = read_label_map(labelmap_file)
+    column = label_of_column(classes, counted)
+    known = int((column >= 0).sum())
+    if known == 0:
+        raise DataError(
+            f"{labelmap_file}: none of its ids ({', '.join(map(str, counted.ids[:5]))}, ...) is a class id of the data "
+            f"set ({', '.join(map(str, classes.ids[:5]))}, ...)"
+        )
+    if known < len(counted):
+        notes.append(f"{len(counted) - known} classes of the label map are not among the model's classes: never found")
+    return counted, column
+
+
+def _ground_truth(
+    annotations: Annotations,
+    classes: ClassList,
+    csv_gt_file: str | None,
+    images: ImageIndex,
+    image: np.ndarray,
+    notes: list[str],
+) -> GroundTruth:
+    if not csv_gt_file:
+        return ground_truth_of(annotations, image=image, classes=classes)
+    truth, unknown = read_ground_truth(csv_gt_file, images=images, classes=classes)
+    if unknown:
+        ids = ", ".join(f"{class_id} ({count} rows)" for class_id, count in list(unknown.items())[:5])
+        notes.append(
+            f"{len(unknown)} class ids of {csv_gt_file} are not evaluated: {ids}{', ...' * (len(unknown) > 5)}"
+        )
+    if len(truth.images) and not np.isin(image, truth.images).any() and len(image):
+        notes.append(
+            f"no keyframe of the data set is in {csv_gt_file}: the set's are like {','.join(images.keys[image[0]])!r}, "
+            f"the file's like {','.join(images.keys[truth.images[0]])!r}"
+        )
+    return truth
+
+
+def _counts(
+    predictions: Predictions, truth: GroundTruth, image: np.ndarray, excluded: np.ndarray, *, num_rows: int
+) -> dict[str, int]:
+    """Keyframes and rows, for the notes and `metrics.json`."""
+    has_truth = np.setdiff1d(truth.image, excluded)
+    predicted = np.unique(image[np.unique(predictions.keyframe)])
+    return {
+        "keyframes": len(image),
+        "keyframes with predictions": len(predicted),
+        "keyframes with true boxes": len(has_truth),
+        "keyframes with true boxes but no prediction": len(np.setdiff1d(has_truth, predicted)),
+        "keyframes excluded": len(np.intersect1d(image, excluded)),
+        "predicted boxes": len(predictions),
+        "rows": num_rows,
+    }
+
+
+def _remarks(counts: Mapping[str, int], scores: FrameMap, *, uses_detections: bool) -> list[str]:
+    remarks = []
+    if not scores.num_ground_truth.any():
+        remarks.append("there is no ground truth for any of the classes: no AP can be computed")
+    missing, annotated = counts["keyframes with true boxes but no prediction"], counts["keyframes with true boxes"]
+    if missing:
+        reason = "no detected box, or the clip could not be read" if uses_detections else "the clip could not be read"
+        remarks.append(
+            f"{missing} of {annotated} keyframes with true boxes have no prediction ({reason}); their boxes are missed"
+        )
+    remarks += [f"{number} rows do not count: {reason}" for reason, number in scores.ignored.items()]
+    if annotated and scores.num_detections.any() and not scores.num_hits.any():
+        remarks.append("no predicted box overlaps a true one of its class enough: compare the boxes in the pictures")
+    return remarks
+
+
+def _mean_of(ap: np.ndarray, column: np.ndarray) -> float:
+    """Mean AP of some columns of the model, over those that are evaluated and have ground truth."""
+    values = ap[column[column >= 0]]
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _save_predictions(predictions: Predictions, annotations: Annotations, path: Path) -> None:
+    """Plain tensors and texts, so that `torch.load(path, weights_only=True)` reads them without this software."""
+    tensors = {name: torch.from_numpy(getattr(predictions, name)) for name in Predictions.__dataclass_fields__}
+    content = tensors | {
+        "class_ids": list(annotations.classes.ids),
+        "class_names": list(annotations.classes.names),
+        "movies": list(annotations.movies),
+        "movie": torch.from_numpy(annotations.movie[predictions.keyframe]),
+        "time": torch.from_numpy(annotations.time[predictions.keyframe]),
+        "image_size": torch.from_numpy(annotations.size[predictions.keyframe]),
+    }
+    with result_file(path) as file:
+        torch.save(content, file)
+
+
+def load_predictions(path: str | Path) -> Predictions:
+    """Reads a `predictions.pth`."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return Predictions(**{name: content[name].numpy() for name in Predictions.__dataclass_fields__})
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # whatever torch.load raises for a file of another kind
+        raise DataError(f"{path}: not a predictions.pth of this software ({type(error).__name__})") from error

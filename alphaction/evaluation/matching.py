@@ -1,0 +1,274 @@
+"""Which detections hit a ground-truth box: the PASCAL rule on packed arrays, all images and classes at once.
+
+Shapes: B boxes, R rows (a box with one class and its score), G ground-truth rows (a box with one class), K classes.
+Nothing here loops over images, except where the official script's heap has to be replayed to settle equal scores.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+_PAIRS_AT_ONCE = 2_000_000  # detection x ground-truth pairs whose IoU is computed in one go (about 0.3 GB)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Annotated boxes, one row per (box, class).
+
+    Attributes:
+        image: int [G], index of the image.
+        xyxy: float64 [G, 4], any unit (the same as the detections'), x1 <= x2 and y1 <= y2.
+        label: int [G], class index 0..K-1, ascending with the class id.
+        images: int, every image that was annotated, with or without a box; None: those in `image`.
+    """
+
+    image: np.ndarray
+    xyxy: np.ndarray
+    label: np.ndarray
+    images: np.ndarray | None = None
+
+    def annotated(self) -> np.ndarray:
+        """The annotated images, ascending."""
+        return np.unique(self.image if self.images is None else np.concatenate([self.image, self.images]))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Detected boxes and their scores. A box with many classes is stored once.
+
+    Attributes:
+        image: int [B], index of the image.
+        xyxy: float64 [B, 4], continuous coordinates (width = x2 - x1).
+        box: int [R], row in `xyxy`.
+        label: int [R], class index 0..K-1, ascending with the class id.
+        score: float [R]; only the order counts.
+    """
+
+    image: np.ndarray
+    xyxy: np.ndarray
+    box: np.ndarray
+    label: np.ndarray
+    score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.box)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Detections in the order of evaluation: images by first appearance, within an image as they arrived.
+
+    Attributes:
+        rank: int32 [R], position of the row's image among the images, ascending.
+        image: int32 [R].
+        box: int32 [R], row in `Detections.xyxy`.
+        label: uint16 [R].
+        ordinal: uint32 [R], order of the scores: higher score, higher number; equal for equal scores.
+        score: float [R].
+    """
+
+    rank: np.ndarray
+    image: np.ndarray
+    box: np.ndarray
+    label: np.ndarray
+    ordinal: np.ndarray
+    score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rank)
+
+    def take(self, keep: np.ndarray) -> Rows:
+        """The rows where `keep` (bool [R] or indices) says so; itself when nothing is dropped."""
+        if keep.dtype == bool and keep.all():
+            return self
+        return Rows(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
+
+def score_ordinals(score: np.ndarray) -> np.ndarray:
+    """uint32 numbers in the order of the scores, equal where the scores are equal."""
+    narrow = score.astype(np.float32)
+    if score.dtype.itemsize <= 4 or np.array_equal(narrow.astype(score.dtype), score):
+        bits = (narrow + np.float32(0)).view(np.uint32)  # + 0 makes -0.0 equal to 0.0
+        return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    if len(score) and score.min() >= 0 and score.max() <= 4:
+        billionths = np.rint(score * 1e9)
+        if np.array_equal(billionths / 1e9, score):  # decimals as CSV files have them
+            return billionths.astype(np.uint32)
+    return np.unique(score, return_inverse=True)[1].reshape(-1).astype(np.uint32)
+
+
+def arrange(detections: Detections, *, num_images: int) -> Rows:
+    """Sorts the rows by the first appearance of their image, keeping the order of arrival within an image."""
+    box = detections.box.astype(np.int32, copy=False)
+    image = detections.image.astype(np.int32, copy=False)[box]
+    first = np.full(num_images, len(box), np.int64)
+    first[image[::-1]] = np.arange(len(box) - 1, -1, -1)  # of repeated indices the last assignment stays
+    rank_of = np.empty(num_images, np.int32)
+    rank_of[np.argsort(first, kind="stable")] = np.arange(num_images, dtype=np.int32)
+    rank = rank_of[image]
+    label = detections.label.astype(np.uint16, copy=False)
+    rows = Rows(rank, image, box, label, score_ordinals(detections.score), detections.score)
+    if (rank[1:] >= rank[:-1]).all():
+        return rows
+    return rows.take(np.argsort(rank, kind="stable"))
+
+
+def best_rows_per_image(rows: Rows, *, xyxy: np.ndarray, limit: int) -> np.ndarray:
+    """bool [R]: the `limit` rows that the official script's bounded heap keeps of each image.
+
+    The heap holds (score, class, y1, x1, y2, x2); a full one takes a row only if its score is above the smallest, which
+    it then drops. So every row above the `limit`-th best score stays, and of the rows with exactly that score those
+    which came before the heap was full compete, the largest (class, y1, x1, y2, x2) stays.
+    """
+    count = np.bincount(rows.rank)
+    start = np.cumsum(count) - count
+    ranked = np.sort((rows.rank.astype(np.uint64) << np.uint64(32)) | ~rows.ordinal)  # best score first in each image
+    full = np.flatnonzero(count > limit)
+    threshold = np.zeros(len(count), np.uint32)
+    threshold[full] = ~(ranked[start[full] + limit - 1].astype(np.uint32))  # the cast keeps the low 32 bits
+    del ranked
+    limit_of_row = threshold[rows.rank]
+    keep = rows.ordinal > limit_of_row
+    keep |= (count <= limit)[rows.rank]
+    tied = np.flatnonzero((rows.ordinal == limit_of_row) & (count > limit)[rows.rank])
+    places = limit - np.bincount(rows.rank[keep], minlength=len(count))
+    at_least = (rows.ordinal >= limit_of_row).astype(np.int32)
+    arrived = np.cumsum(at_least) - at_least
+    tied = tied[arrived[tied] - arrived[start[rows.rank[tied]]] < limit]
+    x1, y1, x2, y2 = xyxy[rows.box[tied]].T
+    tied = tied[np.lexsort((-x2, -y2, -x1, -y1, -rows.label[tied].astype(np.int64), rows.rank[tied]))]
+    keep[tied[_place_in_group(rows.rank[tied]) < places[rows.rank[tied]]]] = True
+    return keep
+
+
+def _place_in_group(group: np.ndarray) -> np.ndarray:
+    """0, 1, 2, .. within each run of equal numbers."""
+    begins = np.ones(len(group), bool)
+    begins[1:] = group[1:] != group[:-1]
+    index = np.arange(len(group))
+    return index - np.maximum.accumulate(np.where(begins, index, 0))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The rows of an image and class that have ground truth; every other row misses.
+
+    Attributes:
+        row: int64 [C], index in `Rows`.
+        truth: int64 [C], the best-overlapping ground-truth row of the same image and class.
+        iou: float64 [C], its overlap.
+        tie: int64 [C], among rows of equal score in an image and class the lower is matched first.
+        group: int64 [C], number of the image and class.
+    """
+
+    row: np.ndarray
+    truth: np.ndarray
+    iou: np.ndarray
+    tie: np.ndarray
+    group: np.ndarray
+
+
+def find_candidates(
+    rows: Rows, *, xyxy: np.ndarray, truth: GroundTruth, num_classes: int, num_images: int
+) -> Candidates:
+    """The best-overlapping ground-truth box of each row whose image and class have one (the first of equals)."""
+    truth_group = truth.image.astype(np.int64) * num_classes + truth.label
+    has_truth = np.zeros(num_images * num_classes, bool)
+    has_truth[truth_group] = True
+    row = np.flatnonzero(has_truth[rows.image.astype(np.int64) * num_classes + rows.label])
+    group = rows.image[row].astype(np.int64) * num_classes + rows.label[row]
+    order = np.argsort(truth_group, kind="stable")
+    in_order = truth_group[order]
+    first = np.searchsorted(in_order, group, side="left")
+    count = np.searchsorted(in_order, group, side="right") - first
+    best = np.zeros(len(row), np.int64)
+    overlap = np.zeros(len(row))
+    ends = np.cumsum(count)
+    begin = 0
+    while begin < len(row):
+        done = ends[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, side="right")))
+        part = slice(begin, end)
+        offsets = ends[part] - count[part] - done
+        owner = np.repeat(np.arange(end - begin), count[part])
+        candidate = order[first[part][owner] + np.arange(len(owner)) - offsets[owner]]
+        iou = box_iou(xyxy[rows.box[row[part]]][owner], truth.xyxy[candidate])
+        overlap[part] = np.maximum.reduceat(iou, offsets)
+        winners = np.flatnonzero(iou == overlap[part][owner])
+        owners, where = np.unique(owner[winners], return_index=True)
+        best[begin + owners] = candidate[winners[where]]
+        begin = end
+    return Candidates(row, best, overlap, -row, group)
+
+
+def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of pairs of boxes; xyxy float64 [n, 4] each -> [n]."""
+    width = np.minimum(first[:, 2], second[:, 2]) - np.maximum(first[:, 0], second[:, 0])
+    height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
+    common = np.maximum(height, 0) * np.maximum(width, 0)
+    area = [(b[:, 3] - b[:, 1]) * (b[:, 2] - b[:, 0]) for b in (first, second)]
+    return common / (area[0] + area[1] - common)
+
+
+def replay_heap(
+    candidates: Candidates, *, rows: Rows, arrived: Rows, xyxy: np.ndarray, limit: int, lowest_iou: float
+) -> Candidates:
+    """Equal scores in the order in which the official script lists them: that of its heap's array.
+
+    Args:
+        rows: the rows under evaluation.
+        arrived: all rows of the same images, before any was dropped.
+        limit: rows that the heap holds; 0 = all.
+        lowest_iou: the lowest overlap that may count; where no row of an image and class reaches it, order is idle.
+    """
+    ordinal = rows.ordinal[candidates.row]
+    order = np.lexsort((ordinal, candidates.group))
+    same = candidates.group[order][1:] == candidates.group[order][:-1]
+    equal = same & (ordinal[order][1:] == ordinal[order][:-1])
+    groups = np.intersect1d(candidates.group[order][1:][equal], candidates.group[candidates.iou >= lowest_iou])
+    tie = candidates.tie.copy()
+    by_group = order[np.isin(candidates.group[order], groups)]
+    listings: dict[int, dict[tuple[float, ...], list[int]]] = {}
+    taken: dict[tuple[int, tuple[float, ...]], int] = {}
+    for candidate in by_group[np.lexsort((candidates.row[by_group], candidates.group[by_group]))]:
+        row = candidates.row[candidate]
+        rank = int(rows.rank[row])
+        if rank not in listings:
+            listings[rank] = _heap_listing(arrived, rank=rank, xyxy=xyxy, limit=limit)
+        entry = _heap_entry(rows, row, xyxy)
+        nth = taken.get((rank, entry), 0)  # the n-th of identical rows: which is which makes no difference
+        taken[rank, entry] = nth + 1
+        tie[candidate] = listings[rank][entry][nth]
+    return replace(candidates, tie=tie)
+
+
+def _heap_entry(rows: Rows, row: int, xyxy: np.ndarray) -> tuple[float, ...]:
+    x1, y1, x2, y2 = xyxy[rows.box[row]].tolist()
+    return (int(rows.ordinal[row]), int(rows.label[row]), y1, x1, y2, x2)
+
+
+def _heap_listing(arrived: Rows, *, rank: int, xyxy: np.ndarray, limit: int) -> dict[tuple[float, ...], list[int]]:
+    """Entry -> its positions in the image's list by descending score."""
+    heap: list[tuple[float, ...]] = []
+    for row in range(*np.searchsorted(arrived.rank, [rank, rank + 1])):
+        entry = _heap_entry(arrived, row, xyxy)
+        if limit < 1 or len(heap) < limit:
+            heapq.heappush(heap, entry)
+        elif entry[0] > heap[0][0]:
+            heapq.heapreplace(heap, entry)
+    places: dict[tuple[float, ...], list[int]] = {}
+    for position, entry in enumerate(sorted(heap, key=lambda item: -item[0])):
+        places.setdefault(entry, []).append(position)
+    return places
+
+
+def hits(candidates: Candidates, *, rows: Rows, iou_threshold: float) -> np.ndarray:
+    """Rows that count as found: per ground-truth box the first, by descending score, that overlaps it enough."""
+    enough = np.flatnonzero(candidates.iou >= iou_threshold)
+    truth, row = candidates.truth[enough], candidates.row[enough]
+    order = np.lexsort((candidates.tie[enough], ~rows.ordinal[row], truth))
+    _, first = np.unique(truth[order], return_index=True)
+    return row[order[first]]

@@ -1,0 +1,162 @@
+"""What an evaluation found: a table for people, `metrics.json` for programs.
+
+Shapes: K evaluated classes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from alphaction.evaluation.files import result_file
+
+ANNOTATED_BOXES = "ground-truth boxes (upper bound)"
+DETECTED_BOXES = "detected boxes"
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Average precision of a data set.
+
+    Attributes:
+        name: the data set's name.
+        protocol: name of the evaluation protocol.
+        iou_threshold: overlap from which a detection hits.
+        boxes: where the boxes that were classified came from.
+        mAP: mean over the classes with ground truth; NaN if none has.
+        class_ids, class_names: the K classes.
+        ap: float64 [K]; NaN without ground truth.
+        num_ground_truth, num_detections, num_hits: int64 [K], annotated boxes, scored boxes, annotated boxes found.
+        mAP_by_iou: IoU threshold -> mAP, all that were asked for.
+        mAP_by_group: name of a class group -> mean over its classes with ground truth.
+        counts: keyframes, rows and the like.
+        notes: what the reader has to know, a sentence each.
+    """
+
+    name: str
+    protocol: str
+    iou_threshold: float
+    boxes: str
+    mAP: float
+    class_ids: tuple[int | str, ...]
+    class_names: tuple[str, ...]
+    ap: np.ndarray
+    num_ground_truth: np.ndarray
+    num_detections: np.ndarray
+    num_hits: np.ndarray
+    mAP_by_iou: dict[float, float]
+    mAP_by_group: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """Class name -> AP, NaN without ground truth; a name that is not unique is followed by its id."""
+        return dict(zip(self._unique_names(), self.ap.tolist(), strict=True))
+
+    def _unique_names(self) -> list[str]:
+        names = list(self.class_names)
+        return [
+            name if names.count(name) == 1 else f"{name} ({class_id})"
+            for name, class_id in zip(names, self.class_ids, strict=True)
+        ]
+
+    def table(self) -> str:
+        """AP per class in the order of the classes, then the means and the notes."""
+        header = ("class", "AP", "true boxes", "found", "detections")
+        rows = [
+            (f"{class_id} {name}" if str(class_id) != name else name, number(ap), f"{truth}", f"{hits}", f"{rows}")
+            for class_id, name, ap, truth, hits, rows in zip(
+                self.class_ids,
+                self.class_names,
+                self.ap.tolist(),
+                self.num_ground_truth.tolist(),
+                self.num_hits.tolist(),
+                self.num_detections.tolist(),
+                strict=True,
+            )
+        ]
+        widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+        lines = [f"{self.name}: average precision per class at IoU >= {self.iou_threshold:g}", ""]
+        lines += [_line(row, widths) for row in (header, tuple("-" * width for width in widths), *rows)]
+        lines += ["", *self._means(), *(f"note: {note}" for note in self.notes)]
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """The means alone, one line per IoU threshold and class group."""
+        return "\n".join(f"{self.name}: {line.strip()}" for line in self._means())
+
+    def _means(self) -> list[str]:
+        counted = int((self.num_ground_truth > 0).sum())
+        lines = [
+            f"mAP@{threshold:g} = {number(mean)}   (protocol {self.protocol}, {self.boxes}; "
+            f"{counted} of {len(self.ap)} classes have ground truth)"
+            for threshold, mean in self.mAP_by_iou.items()
+        ]
+        width = max(map(len, self.mAP_by_group), default=0)
+        lines += [f"  {name:<{width}}  {number(mean)}" for name, mean in self.mAP_by_group.items()]
+        return lines
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain numbers for `metrics.json`; null where there is no AP."""
+        classes = [
+            {
+                "id": class_id,
+                "name": name,
+                "ap": _nullable(ap),
+                "ground_truth": truth,
+                "found": hits,
+                "detections": rows,
+            }
+            for class_id, name, ap, truth, hits, rows in zip(
+                self.class_ids,
+                self.class_names,
+                self.ap.tolist(),
+                self.num_ground_truth.tolist(),
+                self.num_hits.tolist(),
+                self.num_detections.tolist(),
+                strict=True,
+            )
+        ]
+        return {
+            "dataset": self.name,
+            "protocol": self.protocol,
+            "iou_threshold": self.iou_threshold,
+            "boxes": self.boxes,
+            "mAP": _nullable(self.mAP),
+            "mAP_by_iou": {f"{threshold:g}": _nullable(mean) for threshold, mean in self.mAP_by_iou.items()},
+            "mAP_by_group": {name: _nullable(mean) for name, mean in self.mAP_by_group.items()},
+            "per_class": {name: _nullable(ap) for name, ap in self.per_class.items()},
+            "classes": classes,
+            "counts": self.counts,
+            "notes": list(self.notes),
+        }
+
+    def write(self, folder: str | Path) -> None:
+        """Writes `result.log` (the table) and `metrics.json` into a folder."""
+        texts = {
+            "result.log": self.table(),
+            "metrics.json": json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False),
+        }
+        for name, text in texts.items():
+            with result_file(Path(folder) / name, text=True) as file:
+                file.write(text + "\n")
+
+
+def number(value: float) -> str:
+    """Four decimals; "n/a" for NaN."""
+    return "n/a" if math.isnan(value) else f"{value:.4f}"
+
+
+def _nullable(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    """First column to the left, numbers to the right."""
+    first, *rest = zip(cells, widths, strict=True)
+    return "  ".join([f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in rest)]).rstrip()
