@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alphaction.dataset.csv_annotations import read_csv_annotations
 from alphaction.dataset.json_annotations import read_json_annotations
-from alphaction.dataset.raw import NUM_CLASSES_KEY, ClassIndex, RawAnnotations, numbered_classes
+from alphaction.dataset.raw import NUM_CLASSES_KEY, ClassIndex, RawAnnotations, numbered_classes, paused_gc
 from alphaction.errors import ConfigError, DataError
 from alphaction.structures import ClassList
 
@@ -39,9 +39,9 @@ def read_annotations(
     def choose(categories: ClassList | None, largest_id: int) -> ClassIndex:
         return _choose_classes(path, classes, classes_origin, categories, largest_id, num_classes)
 
-    if _is_json(path):
-        return read_json_annotations(path, choose)
-    return read_csv_annotations(path, choose)
+    read = read_json_annotations if _is_json(path) else read_csv_annotations
+    with paused_gc():
+        return read(path, choose)
 
 
 def check_num_classes(num_classes: int, count: int, origin: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphaction.dataset.raw import RawAnnotations, find_row, parse_boxes, parse_file_name
+from alphaction.dataset.raw import RawAnnotations, find_row, parse_boxes, parse_file_name, paused_gc
 from alphaction.errors import DataError
 
 _FORMS = (
@@ -57,7 +57,11 @@ def read_boxes(box_file: str | os.PathLike, raw: RawAnnotations, *, min_score: f
     Raises:
         DataError: missing, of another form, an entry is wrong, or no box belongs to an image of `raw`.
     """
-    path = Path(box_file)
+    with paused_gc():
+        return _read_boxes(Path(box_file), raw, min_score)
+
+
+def _read_boxes(path: Path, raw: RawAnnotations, min_score: float | None) -> RawBoxes:
     images, entries = _load(path)
     rows = _keyframes(images, raw)
     scores = _scores(entries, images, path)

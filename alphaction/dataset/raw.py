@@ -5,9 +5,11 @@ Shapes: N keyframes, P persons (boxes) over all keyframes, K classes.
 
 from __future__ import annotations
 
+import gc
 import math
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -148,6 +150,19 @@ class ClassIndex:
             f"{source}: {entry} has the action id {class_id!r}, which is not in the class list: "
             f"{describe_ids(self.classes)} ({self.origin}){more}. Correct the annotation or add the class.{hint}"
         )
+
+
+@contextmanager
+def paused_gc() -> Iterator[None]:
+    """No garbage collection inside: a file of AVA's size makes millions of small objects and no cycles, and looking
+    through them again and again takes as long as reading."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def describe_ids(classes: ClassList) -> str:

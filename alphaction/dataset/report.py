@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import numpy as np
 from alphaction.structures import ClassList
 
 EXAMPLES = 5  # names kept per reason
+WIDTH = 110  # characters of a line
 
 
 @dataclass
@@ -78,11 +80,11 @@ class DataReport:
         return "\n".join(lines)
 
     def _class_lines(self) -> list[str]:
-        """Label counts, 4 to a line; then the classes that have no example."""
+        """Label counts; then the classes that have no example."""
         named = [
             f"{name} {count}" for name, count in zip(self.classes.names, self.labels.tolist(), strict=True) if count
         ]
-        lines = ["    " + ", ".join(named[i : i + 4]) for i in range(0, len(named), 4)]
+        lines = textwrap.wrap(", ".join(named), WIDTH, initial_indent="    ", subsequent_indent="    ")
         missing = [name for name, count in zip(self.classes.names, self.labels.tolist(), strict=True) if not count]
         if missing:
             shown = ", ".join(missing[:20]) + (", ..." if len(missing) > 20 else "")

@@ -1,0 +1,278 @@
+"""The dataset: a keyframe in, a clip with its boxes out. Everything it holds is packed arrays and a few paths."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from alphaction.dataset.report import DataReport
+from alphaction.dataset.samplers import aspect_group_ids
+from alphaction.dataset.sampling import ClipSampling
+from alphaction.dataset.transforms import (
+    Augmentation,
+    AugmentationPolicy,
+    ClipTransform,
+    draw_augmentation,
+    enlarged_regions,
+    jittered_regions,
+    transform_clip,
+)
+from alphaction.dataset.video_index import open_source
+from alphaction.dataset.video_io import VideoSource, read_frame, read_pathways
+from alphaction.errors import DataError, VideoError
+from alphaction.structures import Annotations, Boxes, ClipSample, PackedBoxes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """How clips are made from keyframes.
+
+    Attributes:
+        sampling: which frames.
+        transform: size and channel order.
+        augmentation: what is drawn at random; None for testing.
+        extend_scale: testing: regions are wider and higher by these shares (TEST.EXTEND_SCALE).
+        max_objects: objects per clip, those of highest score; 0 when the model uses none.
+        skip_unreadable: a clip that cannot be read gives no sample instead of an error (DATASETS.ON_ERROR).
+    """
+
+    sampling: ClipSampling
+    transform: ClipTransform
+    augmentation: AugmentationPolicy | None = None
+    extend_scale: tuple[float, float] = (0.0, 0.0)
+    max_objects: int = 0
+    skip_unreadable: bool = False
+
+
+class ActionDataset(Dataset):
+    """Clips around the keyframes of a split that have a person to classify.
+
+    Training uses the annotated persons, testing the detected ones where given. A test keyframe without any is no
+    sample, but stays in `annotations`, where its annotated persons count as missed.
+
+    Attributes:
+        name: of the data set.
+        spec: its catalog entry.
+        annotations: all usable keyframes, with and without a sample.
+        keyframes: int64 [S], the keyframe of each sample.
+        uses_detections: whether `persons` are detections.
+        report: what the files hold.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        spec: Mapping[str, Any],
+        annotations: Annotations,
+        paths: Sequence[str],
+        report: DataReport,
+        options: ClipOptions,
+        detections: PackedBoxes | None = None,
+        objects: PackedBoxes | None = None,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            paths: for each of `annotations.movies` its video file or the folder of its one-second clips.
+            detections: detected persons per keyframe of `annotations`, with scores.
+            objects: detected objects per keyframe, with scores.
+            seed: of the augmentation, which is a function of (seed, epoch, sample) and nothing else.
+        """
+        if len(paths) != len(annotations.movies):
+            raise ValueError(f"paths: got {len(paths)}, expected one for each of {len(annotations.movies)} movies")
+        for what, boxes in (("detections", detections), ("objects", objects)):
+            if boxes is not None and (len(boxes) != len(annotations) or boxes.scores is None):
+                raise ValueError(f"{what}: expected boxes with scores for {len(annotations)} keyframes")
+        if options.augmentation is not None and detections is not None:
+            raise ValueError("detections: training uses the annotated persons")
+        if options.max_objects and objects is None:
+            raise ValueError(f"objects: got None, expected boxes (max_objects is {options.max_objects})")
+        self.name = name
+        self.spec = dict(spec)
+        self.annotations = annotations
+        self.report = report
+        self.uses_detections = detections is not None
+        self._persons = annotations.boxes if detections is None else detections
+        self.keyframes = np.flatnonzero(self._persons.counts() > 0)
+        self._objects = objects if options.max_objects else None
+        self._paths = tuple(paths)
+        self._options = options
+        self._seed = seed
+        # Shared between processes, so that what the workers could not read can be counted by the main process.
+        self._unreadable = torch.zeros(len(self.keyframes), dtype=torch.bool).share_memory_()
+
+    @property
+    def is_training(self) -> bool:
+        return self._options.augmentation is not None
+
+    @property
+    def num_unreadable(self) -> int:
+        """Samples that could not be read so far, in any worker."""
+        return int(self._unreadable.sum())
+
+    def __len__(self) -> int:
+        return len(self.keyframes)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> ClipSample | None:
+        """The sample `index`, or (epoch, index); None when it cannot be read and unreadable clips are skipped.
+
+        `ClipSample.index` is the keyframe's position in `annotations`.
+        """
+        epoch, index = item if isinstance(item, tuple) else (0, item)
+        if not 0 <= index < len(self):
+            raise IndexError(f"index: got {index}, the data set {self.name} has {len(self)} samples")
+        keyframe = int(self.keyframes[index])
+        persons, labels, scores = self.persons(keyframe)
+        augmentation = self._draw(epoch, index, len(persons))
+        if augmentation.person_rows is not None:
+            rows = torch.from_numpy(augmentation.person_rows)
+            persons, labels = persons[rows], None if labels is None else labels[rows]
+        try:
+            slow, fast = read_pathways(
+                self._source(keyframe),
+                float(self.annotations.time[keyframe]),
+                self._options.sampling,
+                slow_shift=augmentation.slow_shift,
+            )
+        except (VideoError, OSError) as error:
+            return self._cannot_read(index, keyframe, error)
+        size = (slow if slow is not None else fast).shape[1:3]
+        objects = self.objects(keyframe)
+        clip = transform_clip(
+            slow,
+            fast,
+            persons=_in_frame(persons, size),
+            objects=None if objects is None else _in_frame(objects, size),
+            transform=self._options.transform,
+            augmentation=augmentation,
+        )
+        if self.is_training:
+            regions = jittered_regions(clip.persons, augmentation)
+        else:
+            regions = enlarged_regions(clip.persons, self._options.extend_scale)
+        return ClipSample(
+            slow=clip.slow,
+            fast=clip.fast,
+            persons=clip.persons,
+            regions=regions,
+            labels=labels,
+            person_scores=scores,
+            objects=clip.objects,
+            key=self.annotations.key(keyframe),
+            index=keyframe,
+        )
+
+    def persons(self, keyframe: int) -> tuple[Boxes, Tensor | None, Tensor | None]:
+        """Persons to classify, in pixels of the annotated frame.
+
+        Returns:
+            boxes; labels bool [r, K], None for detections; scores float32 [r], None for annotated persons.
+        """
+        rows = self._persons.rows(keyframe)
+        boxes = self._boxes(self._persons, keyframe)
+        if self._persons.scores is not None:
+            return boxes, None, torch.from_numpy(self._persons.scores[rows].copy())
+        return boxes, torch.from_numpy(self.annotations.labels[rows].copy()), None
+
+    def objects(self, keyframe: int) -> Boxes | None:
+        """The objects of highest score, ascending, in pixels of the annotated frame; None when the model uses none."""
+        if self._objects is None:
+            return None
+        boxes = self._boxes(self._objects, keyframe)
+        scores = torch.from_numpy(self._objects.scores[self._objects.rows(keyframe)].copy())
+        return boxes[boxes.top_k(self._options.max_objects, scores)]
+
+    def keyframe_image(self, keyframe: int) -> np.ndarray:
+        """The picture of a keyframe of `annotations`, uint8 [h, w, 3] RGB, in the video's own size."""
+        rate = self._options.sampling.frame_rate
+        return read_frame(self._source(keyframe), float(self.annotations.time[keyframe]), frame_rate=rate)
+
+    def aspect_groups(self) -> np.ndarray:
+        """For each sample 1 if its frame is at least as high as wide, else 0; int64 [S]."""
+        return aspect_group_ids(self.annotations.size[self.keyframes])
+
+    def with_seed(self, seed: int) -> ActionDataset:
+        """The same data set (nothing is copied) with another seed of the augmentation."""
+        other = copy.copy(self)
+        other._seed = seed
+        return other
+
+    @staticmethod
+    def concat(datasets: Sequence[ActionDataset]) -> ActionDataset:
+        """Several training sets as one.
+
+        Raises:
+            DataError: their classes differ.
+        """
+        first = datasets[0]
+        if len(datasets) == 1:
+            return first
+        check_same_classes(datasets)
+        if any(dataset.uses_detections or dataset._options != first._options for dataset in datasets):
+            raise ValueError("datasets: expected annotated persons and the same options in all")
+        objects = [dataset._objects for dataset in datasets if dataset._objects is not None]
+        return ActionDataset(
+            name="+".join(dataset.name for dataset in datasets),
+            spec=first.spec,
+            annotations=Annotations.concat([dataset.annotations for dataset in datasets]),
+            paths=[path for dataset in datasets for path in dataset._paths],
+            report=first.report,
+            options=first._options,
+            objects=PackedBoxes.concat(objects) if objects else None,
+            seed=first._seed,
+        )
+
+    def _draw(self, epoch: int, index: int, num_persons: int) -> Augmentation:
+        if self._options.augmentation is None:
+            return Augmentation()
+        rng = np.random.default_rng([self._seed % 2**64, epoch, index])
+        return draw_augmentation(rng, self._options.augmentation, num_persons=num_persons)
+
+    def _boxes(self, packed: PackedBoxes, keyframe: int) -> Boxes:
+        height, width = self.annotations.size[keyframe].tolist()
+        return Boxes(torch.from_numpy(packed.xyxy[packed.rows(keyframe)].copy()), (height, width))
+
+    def _source(self, keyframe: int) -> VideoSource:
+        return open_source(self._paths[int(self.annotations.movie[keyframe])])
+
+    def _cannot_read(self, index: int, keyframe: int, error: Exception) -> None:
+        key = self.annotations.key(keyframe)
+        if not self._options.skip_unreadable:
+            hint = "Mend the video, or set DATASETS.ON_ERROR skip to go on without such clips."
+            raise VideoError(f"data set {self.name}, keyframe {key}: {error}. {hint}") from error
+        if not self._unreadable[index]:
+            self._unreadable[index] = True
+            logger.warning("data set %s: the clip of %s cannot be read and is left out: %s", self.name, key, error)
+
+
+def check_same_classes(datasets: Sequence[ActionDataset]) -> None:
+    """Raises DataError when two data sets have different classes."""
+    first = datasets[0]
+    for other in datasets[1:]:
+        ours, theirs = first.annotations.classes, other.annotations.classes
+        if ours == theirs:
+            continue
+        pairs = [dict(zip(classes.ids, classes.names, strict=True)) for classes in (ours, theirs)]
+        wrong = next(i for i in [*pairs[0], *pairs[1]] if pairs[0].get(i) != pairs[1].get(i))
+        raise DataError(
+            f"the data sets {first.name} and {other.name} have different classes ({len(ours)} and {len(theirs)}): "
+            f"id {wrong!r} is {pairs[0].get(wrong)!r} in {first.report.source} and {pairs[1].get(wrong)!r} in "
+            f"{other.report.source}. Give both the same class list ('classes' in their entries)."
+        )
+
+
+def _in_frame(boxes: Boxes, size: tuple[int, int]) -> Boxes:
+    """Boxes of the annotated frame in the decoded one, which may have another size."""
+    size = (int(size[0]), int(size[1]))
+    return boxes if boxes.size == size else boxes.resize(size)
