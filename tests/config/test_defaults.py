@@ -1,3 +1,4 @@
+import ast
 import copy
 import json
 import pathlib
@@ -118,14 +119,8 @@ def test_a_released_config_sets_what_was_recorded(name):
     for key, value in recorded.items():
         # Text that spells a tuple or a number means that (QUIRKS 107).
         means_more = isinstance(value, str) and re.fullmatch(r"\(.*\)|[\d.]+e-?\d+", value)
-        expected[key] = plain(yaml_to_python(value)) if means_more else value
+        expected[key] = plain(ast.literal_eval(value)) if means_more else value
     assert {key: plain(value) for key, value in leaves(load_config(path))} == expected
-
-
-def yaml_to_python(text):
-    import ast
-
-    return ast.literal_eval(text)
 
 
 def test_all_released_configs_are_there():
