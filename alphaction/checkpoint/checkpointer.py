@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpointer:
-    """Writes checkpoints to a folder and reads them, by the rules of docs/TRAINING.md.
+    """Writes checkpoints to a folder; continues a run from it, or starts one from a weight file.
 
     Args:
         output_dir: the run's folder; "" = nothing is written and no `last_checkpoint` is looked for.
