@@ -164,7 +164,10 @@ def _build_dataset(cfg: CfgNode, name: str, *, training: bool) -> ActionDataset:
     logger.info("%s", resolved.report.summary())
     if not len(dataset):
         kind = "training set" if training else "test set"
-        raise DataError(f"the {kind} {spec['name']} is empty: no keyframe has a person.\n{resolved.report.summary()}")
+        raise DataError(
+            f"the {kind} {spec['name']} is empty: {spec['ann_file']} has {resolved.report.keyframes} usable keyframes, "
+            f"but none with a usable person. Dropped: {resolved.report.reasons()}"
+        )
     return dataset
 
 

@@ -38,7 +38,7 @@ class DataReport:
         classes: the K classes.
         videos, keyframes, persons: what is usable.
         empty_keyframes: keyframes without an annotated person.
-        labels: int64 [K], persons per class.
+        labels: int64 [K], persons per class; empty until they are counted.
         dropped: what was left out, by reason.
         changed: what was kept after a correction (clipped boxes), by reason.
         notes: other remarks.
@@ -67,20 +67,27 @@ class DataReport:
 
     def summary(self) -> str:
         """Several lines for the log."""
+        labels = int(self.labels.sum())
         lines = [
             f"Data set {self.name}: {self.source}",
             f"  {_plural(self.videos, 'video')}, {_plural(self.keyframes, 'keyframe')} "
             f"({self.empty_keyframes} without persons), {_plural(self.persons, 'person')}, "
-            f"{_plural(int(self.labels.sum()), 'label')} of {len(self.classes)} classes",
+            f"{_plural(labels, 'label')} of {len(self.classes)} classes",
             *self._class_lines(),
         ]
-        for title, tallies in (("dropped", self.dropped), ("corrected", self.changed)):
-            lines += [f"  {title}, {reason}: {tally}" for reason, tally in tallies.items()]
+        lines += [f"  dropped, {reason}: {tally}" for reason, tally in self.dropped.items()]
+        lines += [f"  corrected, {reason}: {tally}" for reason, tally in self.changed.items()]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
+    def reasons(self) -> str:
+        """What was left out and why, for an error message."""
+        return "; ".join(f"{reason}: {tally}" for reason, tally in self.dropped.items()) or "nothing was dropped"
+
     def _class_lines(self) -> list[str]:
         """Label counts; then the classes that have no example."""
+        if len(self.labels) != len(self.classes):
+            return []
         named = [
             f"{name} {count}" for name, count in zip(self.classes.names, self.labels.tolist(), strict=True) if count
         ]

@@ -70,7 +70,7 @@ def resolve(raw: RawAnnotations, videos: VideoIndex, *, name: str, on_error: str
         _report_faults(check.faults, videos, report, num_dropped=num_dropped, on_error=on_error)
     kept = np.flatnonzero(check.usable)
     if not len(kept):
-        raise DataError(f"no keyframe of the data set can be used.\n{report.summary()}")
+        raise DataError(f"{raw.source}: no keyframe of data set {name} can be used. Dropped: {report.reasons()}")
     size = _frame_sizes(raw, check.infos, check.usable, report)
     annotations, paths = _pack(raw, files, kept, size, report)
     return Resolved(annotations, report, kept, paths)
