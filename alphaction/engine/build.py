@@ -21,14 +21,16 @@ from yacs.config import CfgNode
 import alphaction
 from alphaction.checkpoint import Checkpointer
 from alphaction.config import load_config, validate
-from alphaction.config.paths_catalog import DatasetCatalog, ensure_generated
-from alphaction.dataset import ActionDataset, build_datasets, build_loader
-from alphaction.engine.evaluate import EvalResult, evaluate_dataset, predict
+from alphaction.config.generate import ensure_generated
+from alphaction.config.paths_catalog import DatasetCatalog
+from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_num_classes
+from alphaction.engine.evaluate import EvalResult, evaluate_dataset, predict, result_folder
 from alphaction.engine.scalars import ScalarLog
 from alphaction.engine.train import TrainOptions, train
 from alphaction.errors import ConfigError
 from alphaction.modeling import action_groups, build_criterion, build_detection_model, build_postprocess
 from alphaction.solver import build_optimizer, build_scheduler
+from alphaction.utils.atomic import write_text
 from alphaction.utils.device import resolve_device
 from alphaction.utils.logging import setup_logging
 from alphaction.utils.seed import seed_all
@@ -71,6 +73,7 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
         optimizer=optimizer,
         scheduler=scheduler,
         class_names=train_set.annotations.classes.names,
+        class_ids=train_set.annotations.classes.ids,
         config_text=cfg.dump(),
     )
     state = checkpointer.resume_or_load(
@@ -87,10 +90,12 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     if cfg.TEST.EVAL_AT_START and state.iteration == 0:
         logger.info("Validation before training:")
         validate_at(0)
+    loader = build_loader(cfg, train_set, train=True, start_iter=state.iteration, seed=flags.seed)
+    checkpointer.restore_random_state()
     train(
         model,
         build_criterion(cfg),
-        build_loader(cfg, train_set, train=True, start_iter=state.iteration, seed=flags.seed),
+        loader,
         optimizer,
         scheduler,
         checkpointer,
@@ -121,7 +126,9 @@ def test_from_config(config_file: str, opts: Sequence[str]) -> list[EvalResult]:
     """
     cfg, device = _start(config_file, opts, log_name="test_log.txt")
     if not cfg.DATASETS.TEST:
-        raise ConfigError('DATASETS.TEST is empty: name a data set to test on, e.g. DATASETS.TEST "(\'my/dataset.yaml:val\',)"')
+        raise ConfigError(
+            "DATASETS.TEST is empty: name a data set to test on, e.g. DATASETS.TEST \"('my/dataset.yaml:val',)\""
+        )
     seed_all(0)
     test_sets = build_datasets(cfg, "test")
     set_num_classes(cfg, test_sets)
@@ -160,6 +167,11 @@ class _Tester:
             num_pictures=0 if quiet else cfg.TEST.NUM_PICTURES,
         )
         logger.info("%s", result.summary() if quiet else result.table())
+        if not quiet:
+            folder = result_folder(cfg.OUTPUT_DIR, dataset.name)
+            logger.info("Table, scores and rows: %s", folder)
+            if cfg.TEST.NUM_PICTURES:
+                logger.info("Pictures with predicted and true boxes: %s", folder / "pictures")
         return result
 
 
@@ -180,7 +192,7 @@ def _start(config_file: str, opts: Sequence[str], *, log_name: str) -> tuple[Cfg
 
 def _datasets_for_training(cfg: CfgNode, flags: TrainFlags) -> tuple[ActionDataset, list[ActionDataset]]:
     """The training set and the sets to validate and test on (none when neither will happen)."""
-    train_set = build_datasets(cfg, "train")
+    [train_set] = build_datasets(cfg, "train")
     never_tested = flags.skip_validation and flags.skip_final_test
     test_sets = [] if never_tested else build_datasets(cfg, "test")
     set_num_classes(cfg, [train_set, *test_sets])
@@ -222,6 +234,11 @@ def _environment(device: torch.device) -> str:
         "av": av.__version__,
     }
     return f"Device {device} ({name}); " + ", ".join(f"{key} {value}" for key, value in versions.items())
+
+
+def _save_config(cfg: CfgNode) -> None:
+    """The run's whole configuration, for people and for `--config-file`."""
+    write_text(pathlib.Path(cfg.OUTPUT_DIR) / "config.yaml", text=cfg.dump())
 
 
 def _millions(model: nn.Module) -> float:

@@ -26,7 +26,9 @@ OUT_OF_MEMORY = (
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """`--config-file`, the launcher's `--local_rank` and the overrides at the end of the line."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="YAML file, e.g. config_files/quickstart.yaml")
+    parser.add_argument(
+        "--config-file", required=True, metavar="FILE", help="YAML file, e.g. config_files/quickstart.yaml"
+    )
     # torch.distributed.launch passes one spelling or the other, depending on its version; torchrun sets LOCAL_RANK.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by torch.distributed.launch")
     parser.add_argument(

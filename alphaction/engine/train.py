@@ -169,7 +169,10 @@ def _report(
     recent = meters.recent()
     seconds, waited = recent.pop("time"), recent.pop("data_time")
     left = timedelta(seconds=int(meters["time"].mean * (max_iter - iteration)))
-    losses = "  ".join(f"{name} {value:.4f}" for name, value in sorted(recent.items(), key=_loss_first))
+    shown = [
+        (name, value) for name, value in sorted(recent.items(), key=_loss_first) if not _is_only_part(name, recent)
+    ]
+    losses = "  ".join(f"{name} {value:.4f}" for name, value in shown)
     memory = f"  memory {torch.cuda.max_memory_allocated(device) / 2**20:.0f} MiB" if device.type == "cuda" else ""
     logger.info(
         "iteration %d/%d  eta %s  %s  lr %.6g  %.3f s/it  data wait %.0f %%%s",
@@ -177,6 +180,13 @@ def _report(
     )  # fmt: skip
     scalars = recent | {"learning_rate": learning_rate, "time": seconds, "data_time": waited}
     writer.write(scalars, iteration)
+
+
+def _is_only_part(name: str, figures: dict[str, float]) -> bool:
+    """Whether `name` belongs to the model's only class group: the total beside it says the same."""
+    kind = name.partition("_")[0]
+    parts = [other for other in figures if other.startswith(f"{kind}_") and other != "loss_action"]
+    return parts == [name]
 
 
 def _loss_first(item: tuple[str, float]) -> tuple[bool, bool, str]:
