@@ -79,7 +79,8 @@ def write_video(
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = numbered_frames(frames) if isinstance(frames, int) else frames
-    base = 1 / Fraction(fps) if path.suffix == ".avi" else Fraction(1, 90000)  # AVI counts frames, nothing finer
+    # AVI and MPEG-4 part 2 count frames, nothing finer.
+    base = 1 / Fraction(fps) if path.suffix == ".avi" or codec == "mpeg4" else Fraction(1, 90000)
     if times is None:
         times = [Fraction(i) / Fraction(fps) for i in range(len(frames))]
     with av.open(str(path), "w", options=dict(container_options or {})) as container:

@@ -341,7 +341,7 @@ class VideoFile:
         index.cut(last + 1)
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        image = self._rgb.reformat(frame, format="rgb24").to_ndarray()
+        image = self._rgb.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
         turns = round(getattr(frame, "rotation", 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
@@ -358,3 +358,16 @@ def _is_cover(stream: av.VideoStream) -> bool:
 
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
+
+
+def _one_thread() -> dict[str, int]:
+    """The option that keeps a converter from starting threads of its own, where this PyAV has it (older have none)."""
+    option = {"threads": 1}
+    try:
+        VideoReformatter().reformat(av.VideoFrame(16, 16, "rgb24"), format="bgr24", **option)
+    except TypeError:
+        return {}
+    return option
+
+
+_ONE_THREAD = _one_thread()

@@ -102,6 +102,8 @@ class VideoCache:
             VideoError: missing, empty or unreadable.
         """
         if self._process != os.getpid():
+            # Not closed but kept: freeing a converter waits for threads that exist in the forking process only.
+            _left_by_fork.extend(self._videos.values())
             self.__setstate__(self.__getstate__())
         video = self._videos.pop(path, None)
         if video is not None and video.stamp != file_stamp(path):  # replaced since it was opened
@@ -138,6 +140,7 @@ class VideoCache:
 
 
 _shared: dict[int, VideoCache] = {}
+_left_by_fork: list[VideoFile] = []
 
 
 def shared_cache(threads: int = 1) -> VideoCache:
