@@ -10,6 +10,7 @@ from alphaction.errors import ConfigError
 from alphaction.modeling.blocks import BatchNormOptions
 from alphaction.modeling.detector import ActionDetector
 from alphaction.modeling.head import ActionHead
+from alphaction.modeling.interaction import STRUCTURES, BlockOptions, ContextLimits, InteractionStructure
 from alphaction.modeling.losses import ActionCriterion
 from alphaction.modeling.nonlocal_block import NonLocalOptions
 from alphaction.modeling.pooler import RoiPooler3d
@@ -31,6 +32,17 @@ def build_detection_model(cfg: CfgNode) -> ActionDetector:
     Raises:
         ConfigError: a key has a value that this version cannot build.
     """
+    if cfg.MODEL.IA_STRUCTURE.ACTIVE:  # the network is there; training and testing do not feed its memory yet
+        raise ConfigError(
+            "MODEL.IA_STRUCTURE.ACTIVE: got True, but interaction structures are not in this version yet. The configs "
+            "without them run: resnet50_4x16f_baseline.yaml, resnet101_8x8f_baseline.yaml, or your own with "
+            "MODEL.IA_STRUCTURE.ACTIVE False"
+        )
+    return build_network(cfg)
+
+
+def build_network(cfg: CfgNode) -> ActionDetector:
+    """`build_detection_model` for every configuration that has a network, with or without its training and testing."""
     backbone = build_backbone(cfg)
     return ActionDetector(
         backbone=backbone,
@@ -94,18 +106,62 @@ def build_pooler(cfg: CfgNode) -> RoiPooler3d:
 
 
 def build_head(cfg: CfgNode, *, dim_in: int) -> ActionHead:
-    """The head on pooled features of `dim_in` channels."""
-    if cfg.MODEL.IA_STRUCTURE.ACTIVE:
-        raise ConfigError(
-            "MODEL.IA_STRUCTURE.ACTIVE: got True, but interaction structures are not in this version yet. The configs "
-            "without them run: resnet50_4x16f_baseline.yaml, resnet101_8x8f_baseline.yaml, or your own with "
-            "MODEL.IA_STRUCTURE.ACTIVE False"
-        )
+    """The head on pooled features of `dim_in` channels, with its interaction structure."""
     node = cfg.MODEL.ROI_ACTION_HEAD
     for key, allowed in (("FEATURE_EXTRACTOR", _FEATURE_EXTRACTORS), ("PREDICTOR", _PREDICTORS)):
         if node[key] not in allowed:
             raise _not_among(f"MODEL.ROI_ACTION_HEAD.{key}", node[key], allowed)
-    return ActionHead(dim_in, dim=node.MLP_HEAD_DIM, num_classes=_num_classes(cfg), dropout=node.DROPOUT_RATE)
+    interaction = build_interaction(cfg, dim_in=dim_in) if cfg.MODEL.IA_STRUCTURE.ACTIVE else None
+    try:
+        return ActionHead(
+            dim_in,
+            dim=node.MLP_HEAD_DIM,
+            num_classes=_num_classes(cfg),
+            dropout=node.DROPOUT_RATE,
+            interaction=interaction,
+            fusion=cfg.MODEL.IA_STRUCTURE.FUSION,
+        )
+    except ValueError as error:
+        raise ConfigError(f"MODEL.IA_STRUCTURE.FUSION, DIM_OUT: {error}") from error
+
+
+def build_interaction(cfg: CfgNode, *, dim_in: int) -> InteractionStructure:
+    """The interaction structure of MODEL.IA_STRUCTURE on pooled features of `dim_in` channels."""
+    node = cfg.MODEL.IA_STRUCTURE
+    structure = STRUCTURES.get(node.STRUCTURE)
+    if structure is None:
+        raise _not_among("MODEL.IA_STRUCTURE.STRUCTURE", node.STRUCTURE, STRUCTURES)
+    nested = any(not isinstance(item, str) for item in node.I_BLOCK_LIST)
+    if node.I_BLOCK_LIST and nested != (node.STRUCTURE == "parallel"):
+        expected = "a list of layers, e.g. [['P', 'O', 'M'], ['P', 'O', 'M']]" if not nested else "a list of blocks"
+        raise ConfigError(
+            f"MODEL.IA_STRUCTURE.I_BLOCK_LIST: got {node.I_BLOCK_LIST}, expected {expected} "
+            f"with STRUCTURE {node.STRUCTURE!r}"
+        )
+    try:
+        return structure(
+            node.I_BLOCK_LIST if nested else [[kind] for kind in node.I_BLOCK_LIST],
+            dim_in=dim_in,
+            dim_out=node.DIM_OUT,
+            limits=ContextLimits(
+                persons=node.MAX_PERSON,
+                objects=node.MAX_OBJECT,
+                per_second=node.MAX_PER_SEC,
+                seconds_before=node.LENGTH[0],
+                seconds_after=node.LENGTH[1],
+            ),
+            options=BlockOptions(
+                dim_inner=node.DIM_INNER,
+                bias=not node.NO_BIAS,
+                init_std=node.CONV_INIT_STD,
+                zero_init=node.USE_ZERO_INIT_CONV,
+                layer_norm=node.LAYER_NORM,
+                dropout=node.DROPOUT,
+            ),
+            temporal_position=node.TEMPORAL_POSITION,
+        )
+    except ValueError as error:
+        raise ConfigError(f"MODEL.IA_STRUCTURE.I_BLOCK_LIST: {error}") from error
 
 
 def build_criterion(cfg: CfgNode) -> ActionCriterion:

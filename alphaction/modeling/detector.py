@@ -49,10 +49,15 @@ class ActionDetector(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).reshape(-1, 1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).reshape(-1, 1, 1, 1), persistent=False)
 
-    def forward(self, batch: ClipBatch) -> DetectorOutput:
-        """Logits [R, K] of the batch's persons and the features they come from. The batch is on the model's device."""
+    def forward(self, batch: ClipBatch, memory: Tensor | None = None) -> DetectorOutput:
+        """Logits [R, K] of the batch's persons and the features they come from.
+
+        Args:
+            batch: on the model's device.
+            memory: as in `classify`.
+        """
         features = self.extract(batch)
-        return DetectorOutput(logits=self.classify(features), features=features)
+        return DetectorOutput(logits=self.classify(features, memory), features=features)
 
     def extract(self, batch: ClipBatch) -> RoiFeatures:
         """Features of the persons' regions [R, C, 1, 1, 1] and, where the batch has object boxes, of the objects."""
@@ -65,9 +70,14 @@ class ActionDetector(nn.Module):
             object_counts=None if objects is None else [len(boxes) for boxes in objects],
         )
 
-    def classify(self, features: RoiFeatures) -> Tensor:
-        """Logits [R, K]."""
-        return self.roi_heads["action"](features)
+    def classify(self, features: RoiFeatures, memory: Tensor | None = None) -> Tensor:
+        """Logits [R, K].
+
+        Args:
+            features: from `extract`.
+            memory: person features [N, S, Q, C] of the seconds around each clip, for heads with M blocks.
+        """
+        return self.roi_heads["action"](features, memory)
 
     def _normalise(self, clips: Tensor | None, sizes: Sequence[tuple[int, int]]) -> Tensor | None:
         """uint8 [N, 3, T, H, W] to float32 with mean 0 and deviation 1, and 0 in the padding outside `sizes` (h, w)."""

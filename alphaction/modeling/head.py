@@ -1,30 +1,58 @@
 """The action head: from the feature of a person to the logits of the action classes.
 
-Shapes: R persons over all clips, C channels of a pooled feature, D hidden units, K classes.
+Shapes: N clips, R persons over all clips, C channels of a pooled feature, E of a refined one, D hidden units,
+K classes; S, Q: see `interaction`.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 
+from alphaction.modeling.interaction import InteractionStructure
 from alphaction.structures import RoiFeatures
+
+Fusion = Literal["add", "concat"]
 
 
 class PersonFeatureHead(nn.Module):
-    """Two fully connected layers with ReLU on the pooled person feature."""
+    """Interaction aggregation, if any, then two fully connected layers with ReLU."""
 
-    def __init__(self, dim_in: int, dim: int) -> None:
+    def __init__(
+        self,
+        dim_in: int,
+        dim: int,
+        *,
+        interaction: InteractionStructure | None = None,
+        fusion: Fusion = "concat",
+    ) -> None:
+        """Args: `dim_in` C, `dim` D; `fusion` is how pooled and refined feature are joined ("add" needs E = C)."""
         super().__init__()
-        self.fc1 = nn.Linear(dim_in, dim)
+        self.ia_structure = interaction
+        self.fusion = fusion
+        dim_fused = dim_in
+        if interaction is not None:
+            if fusion not in ("add", "concat"):
+                raise ValueError(f"fusion: got {fusion!r}, expected 'add' or 'concat'")
+            if fusion == "add" and interaction.dim_out != dim_in:
+                raise ValueError(f"fusion: got {interaction.dim_out} refined channels, 'add' needs {dim_in}, as pooled")
+            dim_fused += interaction.dim_out if fusion == "concat" else 0
+        self.fc1 = nn.Linear(dim_fused, dim)
         self.fc2 = nn.Linear(dim, dim)
         self.relu = nn.ReLU(inplace=True)
         for layer in (self.fc1, self.fc2):
             nn.init.kaiming_uniform_(layer.weight, a=1)  # variance 1 / fan-in
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: RoiFeatures) -> Tensor:
-        """[R, D]."""
-        return self.relu(self.fc2(self.relu(self.fc1(features.person.flatten(1)))))
+    def forward(self, features: RoiFeatures, memory: Tensor | None = None) -> Tensor:
+        """[R, D]; `memory` as in `InteractionStructure`."""
+        persons = features.person.flatten(1)
+        if self.ia_structure is not None:
+            refined = self.ia_structure(features, memory)
+            persons = persons + refined if self.fusion == "add" else torch.cat([persons, refined], dim=1)
+        return self.relu(self.fc2(self.relu(self.fc1(persons))))
 
 
 class ActionPredictor(nn.Module):
@@ -45,12 +73,21 @@ class ActionPredictor(nn.Module):
 class ActionHead(nn.Module):
     """Feature extractor and predictor (names as in the weight files)."""
 
-    def __init__(self, dim_in: int, *, dim: int, num_classes: int, dropout: float = 0.0) -> None:
-        """Args: `dim_in` C, `dim` D, `num_classes` K; `dropout` is a probability."""
+    def __init__(
+        self,
+        dim_in: int,
+        *,
+        dim: int,
+        num_classes: int,
+        dropout: float = 0.0,
+        interaction: InteractionStructure | None = None,
+        fusion: Fusion = "concat",
+    ) -> None:
+        """Args: `dim_in` C, `dim` D, `num_classes` K; `dropout` is a probability; see `PersonFeatureHead`."""
         super().__init__()
-        self.feature_extractor = PersonFeatureHead(dim_in, dim)
+        self.feature_extractor = PersonFeatureHead(dim_in, dim, interaction=interaction, fusion=fusion)
         self.predictor = ActionPredictor(dim, num_classes=num_classes, dropout=dropout)
 
-    def forward(self, features: RoiFeatures) -> Tensor:
-        """Logits [R, K]."""
-        return self.predictor(self.feature_extractor(features))
+    def forward(self, features: RoiFeatures, memory: Tensor | None = None) -> Tensor:
+        """Logits [R, K]; `memory` [N, S, Q, C] as in `InteractionStructure`."""
+        return self.predictor(self.feature_extractor(features, memory))

@@ -81,7 +81,7 @@ def test_the_head_takes_its_width_from_the_backbone():
     for opts, width in (
         ([], 2048 + 256),
         (["MODEL.BACKBONE.SLOWFAST.FAST.ACTIVE", False], 2048),
-        (["MODEL.BACKBONE.CONV_BODY", "Slowfast-Tiny"], 1024 + 128),
+        (["MODEL.BACKBONE.CONV_BODY", "Slowfast-Tiny"], 512 + 64),
     ):
         with torch.device("meta"):
             model = build_detection_model(config(*opts))

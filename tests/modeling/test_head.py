@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from goldens import fill, load, parity
+from memory_kit import memory_window, penalised, recorded_pool
 from model_kit import cases_of, config_of, split_boxes, tensor
 
 from alphaction.modeling import build_criterion, build_postprocess
@@ -14,8 +15,6 @@ HEAD_PREFIX = "roi_heads.action."
 
 
 def head_of(case, cfg):
-    if cfg.MODEL.IA_STRUCTURE.ACTIVE:
-        pytest.skip("interaction structure: issue 3")
     head = build_head(cfg, dim_in=case["dim_in"])
     names = {f"{HEAD_PREFIX}{key}": list(value.shape) for key, value in head.state_dict().items()}
     assert names == case["keys"]
@@ -36,8 +35,60 @@ def boxes_of(array, inputs, kind):
     return split_boxes(array, counts, [(height, width)] * len(counts))
 
 
-def features_of(person, counts):
-    return RoiFeatures(person=person, person_counts=counts)
+def features_of(maps, pooler, inputs, regions, objects):
+    return RoiFeatures(
+        person=pooler(maps, regions),
+        person_counts=inputs["person_counts"],
+        object=pooler(maps, objects),
+        object_counts=inputs["object_counts"],
+    )
+
+
+class RecordedChoices:
+    """Hands out the recorded permutations, checking that they are asked for in the recorded order."""
+
+    def __init__(self, case, array):
+        self.case = case
+        sizes = [entry["n"] for entry in case.get("permutations", [])]
+        rows = [] if array is None else torch.from_numpy(array.astype(np.int64)).split(sizes)
+        self.queues = {}
+        for entry, permutation in zip(case.get("permutations", []), rows, strict=True):
+            self.queues.setdefault(entry["site"], []).append(permutation)
+
+    def take(self, site, count, slots):
+        permutation = self.queues[site].pop(0)
+        assert len(permutation) == count
+        return permutation[:slots]
+
+    def finished(self):
+        return not any(self.queues.values())
+
+
+def recorded_memory(inputs, case, cfg, choices):
+    """The memory of the case, and the recorded choices of the clips' own persons, which the head itself makes.
+
+    The original chooses clip by clip: first among the persons of the other seconds, then among the clip's own.
+    """
+    pool = recorded_pool(inputs["pool"], inputs["pool_feature"], salt=inputs["salt"], tag=inputs["tag"])
+    limit = cfg.MODEL.IA_STRUCTURE.MAX_PER_SEC
+    windows, own = [], []
+    for key, count in zip(keys_of(inputs), inputs["person_counts"], strict=True):
+        windows.append(
+            memory_window(
+                pool,
+                [key],
+                cfg,
+                channels=case["dim_in"],
+                choose=lambda n, k: choices.take("sample_mem_feature", n, k),
+            )
+        )
+        if count > limit:
+            own.append(choices.take("sample_mem_feature", count, limit))
+    return torch.cat(windows), own
+
+
+def keys_of(inputs):
+    return list(zip(inputs["movies"], inputs["timestamps"], strict=True))
 
 
 @pytest.mark.parametrize(("golden", "name"), cases_of("head_small"))
@@ -45,24 +96,52 @@ def features_of(person, counts):
 def test_recorded_logits_and_scores(golden, name):
     meta, arrays = load(golden)
     case = meta["cases"][name]
-    inputs = meta["inputs"][case["inputs"]]
+    tag = case["inputs"]
+    inputs = meta["inputs"][tag]
     cfg = config_of(case)
     head, pooler = head_of(case, cfg).eval(), build_pooler(cfg)
     maps = feature_maps(inputs)
-    persons = boxes_of(arrays[f"{case['inputs']}/in/person_boxes"], inputs, "person")
+    persons = boxes_of(arrays[f"{tag}/in/person_boxes"], inputs, "person")
     regions = [boxes.extend(cfg.TEST.EXTEND_SCALE) for boxes in persons]
-    pooled = pooler(maps, regions)
-    logits = head(features_of(pooled, inputs["person_counts"]))
+    objects = boxes_of(arrays[f"{tag}/in/object_boxes"], inputs, "object")
+    features = features_of(maps, pooler, inputs, regions, objects)
     report = parity.Report("head_small")
-    if f"{case['inputs']}/out/person_pooled" in arrays:
-        report.close("person pooled", pooled.flatten(1), arrays[f"{case['inputs']}/out/person_pooled"])
-        objects = boxes_of(arrays[f"{case['inputs']}/in/object_boxes"], inputs, "object")
-        report.close("object pooled", pooler(maps, objects).flatten(1), arrays[f"{case['inputs']}/out/object_pooled"])
-        enlarged = torch.cat([boxes.xyxy for boxes in regions])
-        report.close("regions", enlarged, arrays[f"{case['inputs']}/out/extended_boxes"])
+    memory = None
+    structure = head.feature_extractor.ia_structure
+    if structure is not None:
+        choices = RecordedChoices(case, arrays.get(f"{name}/in/permutations"))
+        memory, own = recorded_memory(inputs, case, cfg, choices)
+        if own or choices.queues:
+            # Memory first, then objects and persons: the order in which the structure looks at them.
+            structure.choose = lambda n, k: own.pop(0)[:k] if own else choices.take("separate_roi_per_person", n, k)
+        if f"{name}/out/memory" in arrays:
+            pending = list(own)
+            complete = structure.complete_memory(features, memory).flatten(1, 2)
+            report.close("memory", complete, arrays[f"{name}/out/memory"])
+            own.extend(pending)
+        structure.register_forward_hook(
+            lambda module, given, refined: report.close("ia_out", refined, arrays[f"{name}/out/ia_out"])
+        )
+    logits = head(features, memory)
+    if structure is not None:
+        assert choices.finished() and not own
+    if f"{tag}/out/person_pooled" in arrays:
+        report.close("person pooled", features.person.flatten(1), arrays[f"{tag}/out/person_pooled"])
+        report.close("object pooled", features.object.flatten(1), arrays[f"{tag}/out/object_pooled"])
+        report.close("regions", torch.cat([boxes.xyxy for boxes in regions]), arrays[f"{tag}/out/extended_boxes"])
     report.close("logits", logits, arrays[f"{name}/out/logits"])
     report.close("scores", build_postprocess(cfg)(logits), arrays[f"{name}/out/scores"])
     report.finish()
+
+
+def training_memory(inputs, case, cfg):
+    if not cfg.MODEL.IA_STRUCTURE.ACTIVE:
+        return None
+    pool = recorded_pool(inputs["pool"], inputs["pool_feature"], salt=inputs["salt"], tag=inputs["tag"])
+    if cfg.MODEL.IA_STRUCTURE.PENALTY:
+        tags = {(movie, second): loss for movie, second, loss in inputs["loss_tags"]}
+        pool = penalised(pool, tags, case["cur_loss"])
+    return memory_window(pool, keys_of(inputs), cfg, channels=case["dim_in"])
 
 
 @pytest.mark.parametrize(("golden", "name"), cases_of("head_train_small"))
@@ -74,14 +153,15 @@ def test_recorded_losses_and_gradients(golden, name):
     head, pooler, criterion = head_of(case, cfg).train(), build_pooler(cfg), build_criterion(cfg)
     maps = [features.requires_grad_() for features in feature_maps(inputs)]
     regions = boxes_of(arrays[f"{name}/out/jittered_boxes"], inputs, "person")
-    pooled = pooler(maps, regions)
-    logits = head(features_of(pooled, inputs["person_counts"]))
+    objects = boxes_of(arrays[f"{case['inputs']}/in/object_boxes"], inputs, "object")
+    features = features_of(maps, pooler, inputs, regions, objects)
+    logits = head(features, training_memory(inputs, case, cfg))
     labels = tensor(arrays[f"{case['inputs']}/in/labels"]).bool()
     output = criterion(logits, labels, num_boxes=len(labels))
     output.total.backward()
 
     report = parity.Report("head_train_small")
-    report.close("person pooled", pooled.detach().flatten(1), arrays[f"{name}/out/person_pooled"])
+    report.close("person pooled", features.person.detach().flatten(1), arrays[f"{name}/out/person_pooled"])
     report.close("logits", logits, arrays[f"{name}/out/logits"])
     compared = (
         ("losses", output.losses, case["loss_names"]),
