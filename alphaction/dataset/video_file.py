@@ -23,6 +23,7 @@ from alphaction.errors import VideoError
 
 logger = logging.getLogger(__name__)
 
+_warned: set[str] = set()  # paths; a video is warned of once per process, however often it is opened
 KEYS_BACK = 3  # earlier key frames that are tried when decoding from the nearest one does not give every frame
 
 
@@ -90,7 +91,6 @@ class VideoFile:
         self.stamp = file_stamp(path)
         self._threads = threads
         self._index: FrameIndex | None = None
-        self._warned = False
         self._seeks_late = False
         self._rgb = VideoReformatter()  # one for all frames: setting up a conversion costs more than converting
         self._open()
@@ -211,10 +211,7 @@ class VideoFile:
         if len(index) == 0:
             raise VideoError(f"{self.path}: has no frames")
         if index.pts is None:
-            logger.warning(
-                "%s: has no usable time stamps and is decoded from its start for every clip; mp4 would be quick",
-                self.path,
-            )
+            self._warn("has no usable time stamps and is decoded from its start for every clip; mp4 would be quick")
         return index
 
     # -- decoding ------------------------------------------------------------------------------------------------------
@@ -346,8 +343,8 @@ class VideoFile:
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
     def _warn(self, what: str) -> None:
-        if not self._warned:
-            self._warned = True
+        if self.path not in _warned:
+            _warned.add(self.path)
             logger.warning("%s: %s", self.path, what)
 
 

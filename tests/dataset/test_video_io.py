@@ -83,6 +83,23 @@ def test_other_containers(tmp_path: pathlib.Path, suffix: str) -> None:
     assert (video.index.pts is None) == (suffix in (".avi", ".h264"))
 
 
+def test_cut_off_raw_stream_repeats_its_last_frame(tmp_path: pathlib.Path) -> None:
+    path = videos.write_video(tmp_path / "v.h264", 60, 25)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+    video = VideoFile(str(path))
+    shown = videos.read_numbers(video.read(np.array([10, 59, 10])))
+    assert shown[0] == shown[2] == 10
+    assert 10 < shown[1] < 59
+
+
+def test_a_video_is_warned_of_once(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = videos.write_video(tmp_path / "v.h264", 10, 25)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert len(VideoFile(str(path)).index) == 10
+    assert caplog.text.count("v.h264: has no usable time stamps") == 1
+
+
 @pytest.mark.parametrize("fps", [12, 24, 25, NTSC, 30, 50, Fraction(60000, 1001)])
 def test_time_is_what_counts(tmp_path: pathlib.Path, fps: Fraction | int) -> None:
     """Any frame rate: the frame shown nearest to each target time; 25 fps: every frame of the window in its turn."""
