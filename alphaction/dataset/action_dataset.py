@@ -264,11 +264,12 @@ def check_same_classes(datasets: Sequence[ActionDataset]) -> None:
         if ours == theirs:
             continue
         pairs = [dict(zip(classes.ids, classes.names, strict=True)) for classes in (ours, theirs)]
-        wrong = next(i for i in [*pairs[0], *pairs[1]] if pairs[0].get(i) != pairs[1].get(i))
+        wrong = next((i for i in [*pairs[0], *pairs[1]] if pairs[0].get(i) != pairs[1].get(i)), ours.ids[0])
+        names = [repr(pair[wrong]) if wrong in pair else "missing" for pair in pairs]
         raise DataError(
             f"the data sets {first.name} and {other.name} have different classes ({len(ours)} and {len(theirs)}): "
-            f"id {wrong!r} is {pairs[0].get(wrong)!r} in {first.report.source} and {pairs[1].get(wrong)!r} in "
-            f"{other.report.source}. Give both the same class list ('classes' in their entries)."
+            f"id {wrong!r} is {names[0]} in {first.report.source} and {names[1]} in {other.report.source}. "
+            "Give both the same class list ('classes' in their entries)."
         )
 
 

@@ -28,7 +28,7 @@ class ClipSample:
         person_scores: float32 [r] detector confidence; None for annotated boxes.
         objects: object boxes with the highest scores; None when the model does not use objects.
         key: video and keyframe time.
-        index: position in the dataset.
+        index: position of the keyframe in the data set's `annotations`.
     """
 
     slow: Tensor | None
