@@ -229,7 +229,9 @@ class ResultRows:
         if (label_of_column < 0).any():
             keep = label >= 0
             box, label, score = box[keep], label[keep], score[keep]
-        return Detections(self.image, self.corners / UNITS, box, label.astype(np.uint16), score.astype(np.float32))
+        score = score.astype(np.float32)
+        score /= UNITS
+        return Detections(self.image, self.corners / UNITS, box, label.astype(np.uint16), score)
 
     def write(self, path: str | Path, *, images: ImageIndex, class_ids: Sequence[int | str]) -> None:
         """Writes `result.csv`."""

@@ -6,6 +6,7 @@ way gives up at the first thing it does not know; the patient one then reads the
 
 from __future__ import annotations
 
+import codecs
 import csv
 import logging
 import math
@@ -20,7 +21,6 @@ from alphaction.errors import DataError
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 4 << 20
-_CHUNK_ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -249,6 +249,8 @@ def _chunks(path: Path) -> Iterator[np.ndarray]:
     with open(path, "rb") as file:
         while block := file.read(_CHUNK_BYTES):
             block += file.readline()
+            if b'"' in block or block.startswith(codecs.BOM_UTF8):
+                raise _UnusualError
             if not block.endswith(b"\n"):
                 block += b"\n"
             yield np.frombuffer(block, np.uint8)
@@ -273,7 +275,7 @@ def _split(chunk: np.ndarray, columns: int) -> _Lines:
     end = feeds - (chunk[feeds - 1] == ord("\r"))
     commas = np.flatnonzero(chunk == ord(","))
     per_line, rest = divmod(len(commas), len(feeds))
-    if rest or per_line not in (6, 7) or columns not in (0, per_line + 1) or (chunk == ord('"')).any():
+    if rest or per_line not in (6, 7) or columns not in (0, per_line + 1):
         raise _UnusualError
     comma = commas.reshape(-1, per_line)
     if not ((comma[:, 0] >= start).all() and (comma[:, -1] < end).all()):
@@ -283,19 +285,16 @@ def _split(chunk: np.ndarray, columns: int) -> _Lines:
 
 def _new_boxes(chunk: np.ndarray, lines: _Lines) -> np.ndarray:
     """bool [n]: lines whose first six fields differ from those of the line before."""
-    length = lines.comma[:, 5] - lines.start
+    end = lines.comma[:, 5]
+    length = end - lines.start
     new = np.ones(len(length), bool)
-    same = np.flatnonzero(length[1:] == length[:-1]) + 1
-    if len(same) == 0:
-        return new
-    if length[same].max() > 512:
-        raise _UnusualError
-    column = np.arange(length[same].max())
-    for part in np.array_split(same, len(same) // _CHUNK_ROWS + 1):
-        size = length[part, None]
-        here = chunk[np.minimum(lines.start[part, None] + column, len(chunk) - 1)]
-        before = chunk[np.minimum(lines.start[part - 1, None] + column, len(chunk) - 1)]
-        new[part] = ((here != before) & (column < size)).any(axis=1)
+    new[1:] = length[1:] != length[:-1]
+    new |= length < 8
+    # Eight bytes at a time, at every position of the chunk, aligned or not; the last eight overlap those before.
+    words = np.ndarray((len(chunk) - 7,), np.uint64, buffer=chunk, strides=(1,))
+    for offset in range(0, int(length.max()), 8):
+        word = words[np.maximum(np.minimum(lines.start + offset, end - 8), 0)]
+        new[1:] |= word[1:] != word[:-1]
     return new
 
 
@@ -319,7 +318,8 @@ def _whole_numbers(chunk: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.
         raise _UnusualError
     value = np.zeros(len(digits), np.int64)
     for column in digits.T:
-        value = value * 10 + column
+        value *= 10
+        value += column
     return value
 
 
@@ -330,13 +330,14 @@ def _decimals(chunk: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarr
     digits = np.where(point, np.uint8(ord("0")), text) - np.uint8(ord("0"))
     plain = (digits <= 9).all(axis=1) & (point.sum(axis=1) <= 1) & (end - start <= 16)
     value = np.zeros(len(text), np.int64)
-    behind = np.zeros(len(text), np.int64)
-    seen = np.zeros(len(text), bool)
-    for column in range(text.shape[1]):
-        is_digit = ~point[:, column]
-        value = np.where(is_digit, value * 10 + digits[:, column], value)
-        behind += seen & is_digit
-        seen |= point[:, column]
+    if (point == point[0]).all():  # one format in all lines, as a rule
+        for column in np.flatnonzero(~point[0]):
+            value *= 10
+            value += digits[:, column]
+    else:
+        for column in range(text.shape[1]):
+            value = np.where(point[:, column], value, value * 10 + digits[:, column])
+    behind = np.where(point.any(axis=1), text.shape[1] - 1 - point.argmax(axis=1), 0)
     # Up to 15 digits and 10**15 are exact in float64, so their quotient is the nearest float64, as `float` gives it.
     number = value / 10.0 ** np.minimum(behind, 22)
     for i in np.flatnonzero(~plain):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+_ROWS_AT_ONCE = 1 << 20
 _PAIRS_AT_ONCE = 2_000_000  # detection x ground-truth pairs whose IoU is computed in one go (about 0.3 GB)
 
 
@@ -90,10 +91,14 @@ class Rows:
 def score_ordinals(score: np.ndarray) -> np.ndarray:
     """uint32 numbers in the order of the scores, equal where the scores are equal."""
     narrow = score.astype(np.float32)
-    if score.dtype.itemsize <= 4 or np.array_equal(narrow.astype(score.dtype), score):
-        bits = (narrow + np.float32(0)).view(np.uint32)  # + 0 makes -0.0 equal to 0.0
-        return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    if len(score) and score.min() >= 0 and score.max() <= 4:
+    if score.dtype.itemsize <= 4 or np.array_equal(narrow, score):
+        narrow += np.float32(0)  # makes -0.0 equal to 0.0
+        bits = narrow.view(np.uint32)
+        if len(narrow) and narrow.min() < 0:
+            return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+        bits |= np.uint32(1 << 31)
+        return bits
+    if score.min() >= 0 and score.max() <= 4:
         billionths = np.rint(score * 1e9)
         if np.array_equal(billionths / 1e9, score):  # decimals as CSV files have them
             return billionths.astype(np.uint32)
@@ -104,16 +109,17 @@ def arrange(detections: Detections, *, num_images: int) -> Rows:
     """Sorts the rows by the first appearance of their image, keeping the order of arrival within an image."""
     box = detections.box.astype(np.int32, copy=False)
     image = detections.image.astype(np.int32, copy=False)[box]
-    first = np.full(num_images, len(box), np.int64)
-    first[image[::-1]] = np.arange(len(box) - 1, -1, -1)  # of repeated indices the last assignment stays
+    changes = np.flatnonzero(image[1:] != image[:-1]) + 1
+    runs = image[np.concatenate([[0], changes])] if len(image) else image
+    first = np.full(num_images, len(runs), np.int64)
+    first[runs[::-1]] = np.arange(len(runs) - 1, -1, -1)  # of repeated indices the last assignment stays
     rank_of = np.empty(num_images, np.int32)
     rank_of[np.argsort(first, kind="stable")] = np.arange(num_images, dtype=np.int32)
-    rank = rank_of[image]
     label = detections.label.astype(np.uint16, copy=False)
-    rows = Rows(rank, image, box, label, score_ordinals(detections.score), detections.score)
-    if (rank[1:] >= rank[:-1]).all():
+    rows = Rows(rank_of[image], image, box, label, score_ordinals(detections.score), detections.score)
+    if (np.diff(rank_of[runs]) > 0).all():
         return rows
-    return rows.take(np.argsort(rank, kind="stable"))
+    return rows.take(np.argsort(rows.rank, kind="stable"))
 
 
 def best_rows_per_image(rows: Rows, *, xyxy: np.ndarray, limit: int) -> np.ndarray:
@@ -176,9 +182,18 @@ def find_candidates(
 ) -> Candidates:
     """The best-overlapping ground-truth box of each row whose image and class have one (the first of equals)."""
     truth_group = truth.image.astype(np.int64) * num_classes + truth.label
-    has_truth = np.zeros(num_images * num_classes, bool)
-    has_truth[truth_group] = True
-    row = np.flatnonzero(has_truth[rows.image.astype(np.int64) * num_classes + rows.label])
+    has_truth = np.zeros((num_images, num_classes), bool)
+    has_truth[truth.image, truth.label] = True
+    row = np.concatenate(
+        [
+            begin
+            + np.flatnonzero(
+                has_truth[rows.image[begin : begin + _ROWS_AT_ONCE], rows.label[begin : begin + _ROWS_AT_ONCE]]
+            )
+            for begin in range(0, len(rows), _ROWS_AT_ONCE)
+        ]
+        or [np.zeros(0, np.int64)]
+    )
     group = rows.image[row].astype(np.int64) * num_classes + rows.label[row]
     order = np.argsort(truth_group, kind="stable")
     in_order = truth_group[order]

@@ -81,7 +81,7 @@ def draw_keyframe(
     canvas = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
     for truth, _ in pairs:  # true boxes are wider, so both stay visible where they coincide
         if truth is not None:
-            _draw_box(canvas, truth.xyxy * zoom, _TRUE, 5)
+            _draw_box(canvas, truth.xyxy * zoom, _TRUE, 8)
     for _, guess in pairs:
         if guess is not None:
             _draw_box(canvas, guess.xyxy * zoom, _PREDICTED, 2)
@@ -162,9 +162,10 @@ def _persons(
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
     """Writes uint8 [h, w, 3] RGB as the kind of file that the name's ending says."""
     path = Path(path)
-    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise UserError(f"{path}: OpenCV cannot write pictures as {path.suffix}")
+    try:
+        _, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:
+        raise UserError(f"{path}: OpenCV cannot write pictures as {path.suffix!r}") from error
     with result_file(path) as file:
         file.write(data.tobytes())
 
