@@ -14,6 +14,8 @@ from alphaction.dataset.raw import NUM_CLASSES_KEY, ClassIndex, RawAnnotations, 
 from alphaction.errors import ConfigError, DataError
 from alphaction.structures import ClassList
 
+MOST_CLASSES = 10000  # a larger id is not the number of classes, whatever it is
+
 
 def read_annotations(
     ann_file: str | os.PathLike,
@@ -65,10 +67,11 @@ def _choose_classes(
         return ClassIndex(categories, origin=origin)
     if num_classes:
         return ClassIndex(numbered_classes(num_classes), origin=f"{NUM_CLASSES_KEY} is {num_classes}")
-    if not largest_id:
+    if not 0 < largest_id <= MOST_CLASSES:
         raise DataError(
-            f"{path}: the number of classes cannot be told from this file (no class list, no action id). "
-            f"Name the classes in the data set's entry ('classes'), or set {NUM_CLASSES_KEY}."
+            f"{path}: the number of classes cannot be told from this file (no class list, largest action id "
+            f"{largest_id or 'missing'}). Name the classes in the data set's entry ('classes'), or set "
+            f"{NUM_CLASSES_KEY}."
         )
     return ClassIndex(numbered_classes(largest_id), origin=f"the largest action id in {path} is {largest_id}")
 
