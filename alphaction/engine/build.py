@@ -1,4 +1,4 @@
-"""Builds a run from the configuration: the scripts' work, step by step, and the only file of the engine that reads cfg."""
+"""Builds a run from the configuration, step by step: the scripts' work, and the engine's only file that reads cfg."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from alphaction.config import load_config, validate
 from alphaction.config.generate import ensure_generated
 from alphaction.config.paths_catalog import DatasetCatalog
 from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_num_classes
-from alphaction.engine.evaluate import EvalResult, evaluate_dataset, predict, result_folder
+from alphaction.engine.evaluate import EvalResult, check_evaluation_files, evaluate_dataset, predict, result_folder
 from alphaction.engine.scalars import ScalarLog
-from alphaction.engine.train import TrainOptions, train
+from alphaction.engine.train import VALIDATED, TrainOptions, train
 from alphaction.errors import ConfigError
 from alphaction.modeling import action_groups, build_criterion, build_detection_model, build_postprocess
 from alphaction.solver import build_optimizer, build_scheduler
@@ -57,11 +57,10 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     Raises:
         UserError: anything the user can mend; everything about configuration and data is found before training.
     """
-    cfg, device = _start(config_file, opts, log_name="log.txt")
+    cfg, device = _start(config_file, opts, needs="DATASETS.TRAIN", log_name="log.txt")
     seed_all(flags.seed)
     train_set, test_sets = _datasets_for_training(cfg, flags)
     cfg.freeze()
-    _save_config(cfg)
 
     model = build_detection_model(cfg).to(device)
     logger.info("Model %s: %.1f million parameters, on %s", cfg.MODEL.BACKBONE.CONV_BODY, _millions(model), device)
@@ -79,6 +78,7 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     state = checkpointer.resume_or_load(
         cfg.MODEL.WEIGHT, transfer=flags.transfer, no_head=flags.no_head, adjust_lr=flags.adjust_lr
     )
+    _save_config(cfg)  # not before all is read: a refused run must not touch the files of an earlier one
     tester = _Tester(cfg, model, device)
     writer = ScalarLog(pathlib.Path(cfg.OUTPUT_DIR), tensorboard=flags.tensorboard)
 
@@ -109,6 +109,7 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
         start_iter=state.iteration,
         validate=None if flags.skip_validation or not test_sets else validate_at,
         writer=writer,
+        validated=int(state.extra.get(VALIDATED, 0)),
     )
     if not flags.skip_final_test:
         for dataset in test_sets:
@@ -124,13 +125,9 @@ def test_from_config(config_file: str, opts: Sequence[str]) -> list[EvalResult]:
     Raises:
         UserError: anything the user can mend.
     """
-    cfg, device = _start(config_file, opts, log_name="test_log.txt")
-    if not cfg.DATASETS.TEST:
-        raise ConfigError(
-            "DATASETS.TEST is empty: name a data set to test on, e.g. DATASETS.TEST \"('my/dataset.yaml:val',)\""
-        )
+    cfg, device = _start(config_file, opts, needs="DATASETS.TEST", log_name="test_log.txt")
     seed_all(0)
-    test_sets = build_datasets(cfg, "test")
+    test_sets = _test_sets(cfg)
     set_num_classes(cfg, test_sets)
     cfg.freeze()
     model = build_detection_model(cfg).to(device)
@@ -175,18 +172,28 @@ class _Tester:
         return result
 
 
-def _start(config_file: str, opts: Sequence[str], *, log_name: str) -> tuple[CfgNode, torch.device]:
-    """Reads and checks the configuration, opens the run's folder and its log, makes generated data sets."""
+def _start(config_file: str, opts: Sequence[str], *, needs: str, log_name: str) -> tuple[CfgNode, torch.device]:
+    """Reads and checks the configuration, opens the run's folder and its log, makes generated data sets.
+
+    Args:
+        needs: the key that must name a data set.
+    """
     cfg = load_config(config_file, opts)
     validate(cfg)
     device = resolve_device(cfg.MODEL.DEVICE)
     _refuse_processes()
+    names = {"DATASETS.TRAIN": cfg.DATASETS.TRAIN, "DATASETS.TEST": cfg.DATASETS.TEST}
+    if not names[needs]:
+        raise ConfigError(
+            f"{needs} is empty: name a data set, e.g. {needs} \"('my/dataset.yaml:split',)\" at the end of the line"
+        )
+    entries = [DatasetCatalog.get(name) for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))]
     output_dir = _writable(cfg.OUTPUT_DIR)
     setup_logging(output_dir / log_name)
     logger.info("%s", _environment(device))
     logger.info("Configuration %s %s\n%s", config_file, " ".join(opts), cfg.dump())
-    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
-        ensure_generated(DatasetCatalog.get(name))
+    for entry in entries:
+        ensure_generated(entry)
     return cfg, device
 
 
@@ -194,9 +201,24 @@ def _datasets_for_training(cfg: CfgNode, flags: TrainFlags) -> tuple[ActionDatas
     """The training set and the sets to validate and test on (none when neither will happen)."""
     [train_set] = build_datasets(cfg, "train")
     never_tested = flags.skip_validation and flags.skip_final_test
-    test_sets = [] if never_tested else build_datasets(cfg, "test")
+    test_sets = [] if never_tested else _test_sets(cfg)
     set_num_classes(cfg, [train_set, *test_sets])
     return train_set, test_sets
+
+
+def _test_sets(cfg: CfgNode) -> list[ActionDataset]:
+    """The sets of DATASETS.TEST; what their evaluation needs is read once, so that its faults show up now."""
+    test_sets = build_datasets(cfg, "test")
+    names = [dataset.name for dataset in test_sets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"DATASETS.TEST: two of the data sets are called {twice}, so that one's results would overwrite the "
+            "other's. Give them different names ('name' in the dataset.yaml)."
+        )
+    for dataset in test_sets:
+        check_evaluation_files(dataset)
+    return test_sets
 
 
 def _refuse_processes() -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from alphaction.structures.groups import ActionGroup
 __all__ = [
     "EvalResult",
     "EvalSet",
+    "check_evaluation_files",
     "evaluate_dataset",
     "load_predictions",
     "merge_predictions",
@@ -188,12 +189,7 @@ def evaluate_dataset(
     rows.write(folder / "result.csv", images=images, class_ids=annotations.classes.ids)
 
     notes: list[str] = []
-    files = dict(dataset.spec.get("eval_file_paths") or {})
-    classes, column = _evaluated_classes(annotations.classes, files.get("labelmap_file"), notes)
-    truth = _ground_truth(annotations, classes, files.get("csv_gt_file"), images, image, notes)
-    excluded = np.zeros(0, np.int64)
-    if files.get("exclusion_file"):
-        excluded = read_exclusions(files["exclusion_file"], images=images)
+    classes, column, truth, excluded = _read_truth(dataset, images, image, notes)
     scores = frame_map(
         rows.detections(column),
         ground_truth=truth,
@@ -233,6 +229,16 @@ def evaluate_dataset(
     return result
 
 
+def check_evaluation_files(dataset: EvalSet) -> None:
+    """Reads what the evaluation of `dataset` will need, so that its faults are known before hours of computing.
+
+    Raises:
+        UserError: an evaluation file is missing or wrong.
+    """
+    images, image = ImageIndex.of(dataset.annotations)
+    _read_truth(dataset, images, image, [])
+
+
 def result_folder(output_dir: str | Path, name: str) -> Path:
     """`output_dir`/inference/NAME; of a data set named by a path, such as "x/dataset.yaml:val", a name for a folder."""
     return Path(output_dir) / "inference" / (re.sub(r"[^\w.+-]+", "_", name).strip("._") or "dataset")
@@ -246,6 +252,27 @@ def _check_fit(predictions: Predictions, annotations: Annotations) -> None:
         )
     if len(predictions) and not 0 <= predictions.keyframe.min() <= predictions.keyframe.max() < len(annotations):
         raise ValueError(f"predictions: keyframes up to {predictions.keyframe.max()}, the set has {len(annotations)}")
+
+
+class _Truth(NamedTuple):
+    """The evaluated classes, the position of the model's classes among them, true boxes, images that do not count."""
+
+    classes: ClassList
+    column: np.ndarray
+    boxes: GroundTruth
+    excluded: np.ndarray
+
+
+def _read_truth(dataset: EvalSet, images: ImageIndex, image: np.ndarray, notes: list[str]) -> _Truth:
+    """From the files of `eval_file_paths`; what is not there, from the annotations."""
+    annotations = dataset.annotations
+    files = dict(dataset.spec.get("eval_file_paths") or {})
+    classes, column = _evaluated_classes(annotations.classes, files.get("labelmap_file"), notes)
+    truth = _ground_truth(annotations, classes, files.get("csv_gt_file"), images, image, notes)
+    excluded = np.zeros(0, np.int64)
+    if files.get("exclusion_file"):
+        excluded = read_exclusions(files["exclusion_file"], images=images)
+    return _Truth(classes, column, truth, excluded)
 
 
 def _evaluated_classes(classes: ClassList, labelmap_file: str | None, notes: list[str]) -> tuple[ClassList, np.ndarray]:
@@ -299,7 +326,8 @@ def _counts(
         "keyframes": len(image),
         "keyframes with predictions": len(predicted),
         "keyframes with true boxes": len(has_truth),
-        "keyframes with true boxes but no prediction": len(np.setdiff1d(has_truth, predicted)),
+        "keyframes with true boxes but no prediction": len(np.setdiff1d(np.intersect1d(has_truth, image), predicted)),
+        "keyframes with true boxes outside the data set": len(np.setdiff1d(has_truth, image)),
         "keyframes excluded": len(np.intersect1d(image, excluded)),
         "predicted boxes": len(predictions),
         "rows": num_rows,
@@ -315,6 +343,12 @@ def _remarks(counts: Mapping[str, int], scores: FrameMap, *, uses_detections: bo
         reason = "no detected box, or the clip could not be read" if uses_detections else "the clip could not be read"
         remarks.append(
             f"{missing} of {annotated} keyframes with true boxes have no prediction ({reason}); their boxes are missed"
+        )
+    outside = counts["keyframes with true boxes outside the data set"]
+    if outside:
+        remarks.append(
+            f"{outside} of {annotated} keyframes with true boxes are not in the data set (left out when it was read, or "
+            "not part of it); their boxes are missed"
         )
     remarks += [f"{number} rows do not count: {reason}" for reason, number in scores.ignored.items()]
     if annotated and scores.num_detections.any() and not scores.num_hits.any():

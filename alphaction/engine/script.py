@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -15,11 +16,13 @@ logger = logging.getLogger(__name__)
 
 # The processor's allocator has no exception class of its own; these are the words of its RuntimeError.
 _CPU_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+# Not the software's fault: a full disk, a folder that was taken away from us.
+_NOT_ALLOWED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
 
 OUT_OF_MEMORY = (
     "out of memory. Three settings that help, in this order: a smaller batch (SOLVER.VIDEOS_PER_BATCH, when testing "
-    "TEST.VIDEOS_PER_BATCH; scale SOLVER.BASE_LR with it), smaller clips (INPUT.MIN_SIZE_TRAIN/MIN_SIZE_TEST, e.g. 224), "
-    "fewer persons per clip (MODEL.ROI_ACTION_HEAD.PROPOSAL_PER_CLIP, e.g. 5). On the processor also fewer "
+    "TEST.VIDEOS_PER_BATCH; scale SOLVER.BASE_LR with it), smaller clips (INPUT.MIN_SIZE_TRAIN, MIN_SIZE_TEST, e.g. "
+    "224), fewer persons per clip (MODEL.ROI_ACTION_HEAD.PROPOSAL_PER_CLIP, e.g. 5). On the processor also fewer "
     "DATALOADER.NUM_WORKERS."
 )
 
@@ -39,8 +42,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_script(main: Callable[[], None]) -> None:
-    """Runs `main` and leaves the process: status 0, 1 after a `UserError` or lack of memory, 130 after Ctrl-C.
+def run_script(main: Callable[[], object]) -> None:
+    """Runs `main`; a bad end leaves the process: status 1 after a `UserError` or lack of memory, 130 after Ctrl-C.
 
     A user's mistake is told in one message without a traceback; a fault of this software keeps its traceback.
     """
@@ -48,8 +51,15 @@ def run_script(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         _fail(str(error))
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:  # the name that PyTorch 2.4 knows as well
         _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
+        if error.errno not in _NOT_ALLOWED:
+            raise
+        place = error.filename or "a file of this run"
+        _fail(f"{place}: cannot be read or written ({error.strerror}). The checkpoints that are there are whole.")
     except RuntimeError as error:
         if _is_out_of_memory(error):
             _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
@@ -62,8 +72,8 @@ def run_script(main: Callable[[], None]) -> None:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error)
     return any(words in text for words in _CPU_MEMORY_WORDS) or (
-        # A worker that the system killed for memory says only this.
-        "DataLoader worker" in text and "Killed" in text
+        # A worker that the system stopped for lack of memory (or of shared memory: bus error) says only this.
+        "DataLoader worker" in text and ("Killed" in text or "Bus error" in text)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -21,6 +21,9 @@ from alphaction.structures import ClipBatch, DetectorOutput
 from alphaction.utils.meters import Meters
 
 logger = logging.getLogger(__name__)
+
+#: Entry of a checkpoint: iteration of the last validation whose result is in it.
+VALIDATED = "validated"
 
 
 class TrainingError(UserError):
@@ -40,7 +43,7 @@ class LossOutput(Protocol):
 class Saver(Protocol):
     """What the loop asks of a checkpointer."""
 
-    def save(self, name: str, *, iteration: int) -> object: ...
+    def save(self, name: str, *, iteration: int, extra: Mapping[str, object]) -> object: ...
 
 
 class ScalarWriter(Protocol):
@@ -81,6 +84,7 @@ def train(
     start_iter: int,
     validate: Callable[[int], None] | None,
     writer: ScalarWriter,
+    validated: int = 0,
 ) -> None:
     """Trains from `start_iter` to `options.max_iter`.
 
@@ -89,6 +93,7 @@ def train(
         criterion: `(logits, labels, num_boxes) -> losses, weighted total, metrics`.
         loader: yields the batches of the iterations `start_iter + 1 .. max_iter`; None = no clip was readable.
         validate: called with the iteration every `eval_period`, but not after the last iteration.
+        validated: iteration of the last validation that the resumed checkpoint knows of (its entry `VALIDATED`).
 
     Raises:
         TrainingError: the loss is not finite, or no batch holds anything to train on.
@@ -97,6 +102,8 @@ def train(
         logger.info("Nothing left to train: iteration %d of %d is done.", start_iter, options.max_iter)
     meters = Meters()
     empty = 0
+    milestones = _Milestones(model, checkpointer, validate, options=options, validated=validated)
+    milestones.resume(start_iter)
     model.train()
     for iteration, batch, data_time in _timed(loader, start_iter, options.max_iter):
         started = time.perf_counter()
@@ -118,13 +125,65 @@ def train(
         done = iteration == options.max_iter
         if iteration % options.log_period == 0 or done:
             _report(meters, writer, iteration, options.max_iter, learning_rate=learning_rate, device=device)
-        if iteration % options.checkpoint_period == 0:
-            checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
-        if done:
-            checkpointer.save("model_final", iteration=iteration)
-        elif validate is not None and options.eval_period and iteration % options.eval_period == 0:
-            validate(iteration)
-            model.train()
+        milestones.reached(iteration)
+
+
+class _Milestones:
+    """Checkpoints and validations, in an order that a run killed at any moment can take up again.
+
+    A checkpoint is written before the validation of its iteration, which may take long, and once more after it, with
+    the result. From the entry `VALIDATED` a resumed run knows whether it has to make up for the validation.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        checkpointer: Saver,
+        validate: Callable[[int], None] | None,
+        *,
+        options: TrainOptions,
+        validated: int,
+    ) -> None:
+        self._model = model
+        self._checkpointer = checkpointer
+        self._validate = validate
+        self._options = options
+        self._validated = validated
+
+    def resume(self, start_iter: int) -> None:
+        """Before the first iteration."""
+        if self._is_due(start_iter) and self._validated < start_iter:
+            logger.info("Validation at iteration %d, which the interrupted run did not finish:", start_iter)
+            self._run_validation(start_iter)
+
+    def reached(self, iteration: int) -> None:
+        """After every iteration."""
+        name = f"model_{iteration:07d}" if iteration % self._options.checkpoint_period == 0 else ""
+        if name:
+            self._save(name, iteration)
+        if iteration == self._options.max_iter:
+            self._save("model_final", iteration)
+        if self._is_due(iteration):
+            self._run_validation(iteration)
+            if name:
+                self._save(name, iteration)
+
+    def _is_due(self, iteration: int) -> bool:
+        period = self._options.eval_period
+        return (
+            self._validate is not None
+            and period > 0
+            and iteration % period == 0
+            and 0 < iteration < self._options.max_iter
+        )
+
+    def _run_validation(self, iteration: int) -> None:
+        self._validate(iteration)
+        self._validated = iteration
+        self._model.train()
+
+    def _save(self, name: str, iteration: int) -> None:
+        self._checkpointer.save(name, iteration=iteration, extra={VALIDATED: self._validated})
 
 
 def _timed(

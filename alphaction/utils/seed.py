@@ -12,4 +12,4 @@ def seed_all(seed: int) -> None:
     """Seeds Python, numpy and torch (all devices). Samples draw from generators of their own (see the dataset)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed % 2**63)
