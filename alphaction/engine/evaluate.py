@@ -347,8 +347,8 @@ def _remarks(counts: Mapping[str, int], scores: FrameMap, *, uses_detections: bo
     outside = counts["keyframes with true boxes outside the data set"]
     if outside:
         remarks.append(
-            f"{outside} of {annotated} keyframes with true boxes are not in the data set (left out when it was read, or "
-            "not part of it); their boxes are missed"
+            f"{outside} of {annotated} keyframes with true boxes are not in the data set (left out when it was read, "
+            "or not part of it); their boxes are missed"
         )
     remarks += [f"{number} rows do not count: {reason}" for reason, number in scores.ignored.items()]
     if annotated and scores.num_detections.any() and not scores.num_hits.any():

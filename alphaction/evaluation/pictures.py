@@ -254,7 +254,7 @@ class _Text:
     colour: tuple[int, int, int]
 
 
-_ITEMS = 92  # pixels from the left at which actions are listed
+_ITEMS = 104  # pixels from the left at which actions are listed
 
 
 def _panel(pairs: Sequence[tuple[Person | None, Person | None]], title: str) -> np.ndarray:

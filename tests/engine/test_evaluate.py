@@ -283,6 +283,7 @@ def test_ground_truth_of_other_videos_is_said(tmp_path):
     dataset = FakeSet(make_annotations(), spec={"eval_file_paths": {"csv_gt_file": str(tmp_path / "gt.csv")}})
     result = evaluate_dataset(perfect_predictions(dataset.annotations), dataset, tmp_path, num_pictures=0)
     assert result.mAP == 0
+    assert "1 of 1 keyframes with true boxes are not in the data set" in result.table()
     assert "the set's are like 'film a,0000', the file's like 'filmA,0000'" in result.table()
 
 
