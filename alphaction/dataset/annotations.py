@@ -66,14 +66,15 @@ def _choose_classes(
         check_num_classes(num_classes, len(categories), origin)
         return ClassIndex(categories, origin=origin)
     if num_classes:
-        return ClassIndex(numbered_classes(num_classes), origin=f"{NUM_CLASSES_KEY} is {num_classes}")
+        return ClassIndex(numbered_classes(num_classes), origin=f"{NUM_CLASSES_KEY} is {num_classes}", numbered=True)
     if not 0 < largest_id <= MOST_CLASSES:
         raise DataError(
             f"{path}: the number of classes cannot be told from this file (no class list, largest action id "
             f"{largest_id or 'missing'}). Name the classes in the data set's entry ('classes'), or set "
             f"{NUM_CLASSES_KEY}."
         )
-    return ClassIndex(numbered_classes(largest_id), origin=f"the largest action id in {path} is {largest_id}")
+    origin = f"the largest action id in {path} is {largest_id}"
+    return ClassIndex(numbered_classes(largest_id), origin=origin, numbered=True)
 
 
 def _is_json(path: Path) -> bool:

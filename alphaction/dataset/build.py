@@ -144,10 +144,7 @@ def _build_dataset(cfg: CfgNode, name: str, *, training: bool) -> ActionDataset:
     spec = DatasetCatalog.get(name)
     if not spec["video_root"] or not spec["ann_file"]:
         raise DataError(f"data set {name} has no videos or annotations yet: it is made by {spec['generator']!r}")
-    classes, origin = _entry_classes(spec)
-    num_classes = cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES
-    raw = read_annotations(spec["ann_file"], classes, num_classes, classes_origin=origin)
-    raw = _with_names(raw, spec)
+    raw = _with_names(_read(cfg, spec), spec)
     resolved = resolve(raw, VideoIndex(spec["video_root"]), name=spec["name"], on_error=cfg.DATASETS.ON_ERROR)
     detections = None if training else _detections(cfg, spec, raw, resolved)
     objects = _objects(cfg, spec, raw, resolved)
@@ -171,6 +168,23 @@ def _build_dataset(cfg: CfgNode, name: str, *, training: bool) -> ActionDataset:
     return dataset
 
 
+def _read(cfg: CfgNode, spec: Mapping[str, Any]) -> RawAnnotations:
+    """The annotation file, with the classes that the entry, the file or NUM_CLASSES defines.
+
+    Where nothing but the ids in use tells how many classes there are (NUM_CLASSES 0), the training sets are asked too:
+    a test set may lack the last classes.
+    """
+    classes, origin = _entry_classes(spec)
+    num_classes = cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES
+    raw = read_annotations(spec["ann_file"], classes, num_classes, classes_origin=origin)
+    if num_classes or not raw.numbered:
+        return raw
+    others = [DatasetCatalog.get(name) for name in cfg.DATASETS.TRAIN]
+    others = [other for other in others if other["ann_file"] != spec["ann_file"] and os.path.isfile(other["ann_file"])]
+    counts = [len(read_annotations(other["ann_file"], _entry_classes(other)[0]).classes) for other in others]
+    return read_annotations(spec["ann_file"], None, max(len(raw.classes), *counts)) if counts else raw
+
+
 def _entry_classes(spec: Mapping[str, Any]) -> tuple[ClassList | None, str]:
     """(the entry's class list or None, where it comes from)."""
     classes = spec.get("classes")
@@ -185,8 +199,7 @@ def _entry_classes(spec: Mapping[str, Any]) -> tuple[ClassList | None, str]:
 def _with_names(raw: RawAnnotations, spec: Mapping[str, Any]) -> RawAnnotations:
     """Names classes that only have numbers as the evaluation's label map does (AVA's has 60 of the 80)."""
     path = spec["eval_file_paths"].get("labelmap_file", "")
-    numbered = all(str(i) == name for i, name in zip(raw.classes.ids, raw.classes.names, strict=True))
-    if not numbered or not path or not os.path.isfile(path):
+    if not raw.numbered or not path or not os.path.isfile(path):
         return raw
     known = read_classes(path)
     by_id = dict(zip(known.ids, known.names, strict=True))

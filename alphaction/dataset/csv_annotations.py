@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from alphaction.dataset.json_annotations import ChooseClasses
-from alphaction.dataset.raw import KeyframeTable, RawAnnotations, parse_time, person_ids
+from alphaction.dataset.raw import ClassIndex, KeyframeTable, RawAnnotations, parse_time, person_ids
 from alphaction.errors import DataError
-from alphaction.structures import ClassList
 
 _COLUMNS = {
     "movie": ("video_id", "video", "movie", "movie_id", "video_name", "clip"),
@@ -72,7 +71,7 @@ def read_csv_annotations(path: Path, choose_classes: ChooseClasses) -> RawAnnota
     labels[persons.action_person, [classes[action] for action in persons.actions]] = True
     boxes = np.asarray([key[1:5] for key in persons.seen], np.float64).reshape(-1, 4)
     _refuse_pixels(boxes, persons, source)
-    return _in_order(table, persons, boxes=boxes, labels=labels, classes=index.classes, source=source)
+    return _in_order(table, persons, boxes=boxes, labels=labels, index=index, source=source)
 
 
 def _read_rows(rows: csv.reader, table: KeyframeTable, persons: _Persons, source: str) -> None:
@@ -131,7 +130,7 @@ def _refuse_pixels(boxes: np.ndarray, persons: _Persons, source: str) -> None:
 
 
 def _in_order(
-    table: KeyframeTable, persons: _Persons, *, boxes: np.ndarray, labels: np.ndarray, classes: ClassList, source: str
+    table: KeyframeTable, persons: _Persons, *, boxes: np.ndarray, labels: np.ndarray, index: ClassIndex, source: str
 ) -> RawAnnotations:
     """Keyframes by movie (in the order of appearance) and time, persons by keyframe."""
     movie, time, size = table.arrays()
@@ -142,7 +141,8 @@ def _in_order(
     by_keyframe = np.argsort(keyframe, kind="stable")
     return RawAnnotations(
         source=source,
-        classes=classes,
+        classes=index.classes,
+        numbered=index.numbered,
         movies=tuple(table.movies),
         movie=movie[order],
         time=time[order],

@@ -62,6 +62,7 @@ def read_json_annotations(path: Path, choose_classes: ChooseClasses) -> RawAnnot
     return RawAnnotations(
         source=source,
         classes=index.classes,
+        numbered=index.numbered,
         movies=tuple(table.movies),
         movie=movie,
         time=time,

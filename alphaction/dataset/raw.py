@@ -29,6 +29,7 @@ class RawAnnotations:
     Attributes:
         source: path of the file.
         classes: the K classes.
+        numbered: only their number is known (see `numbered_classes`).
         movies: ids of the videos.
         movie: int32 [N], row in `movies`.
         time: float64 [N], seconds.
@@ -47,6 +48,7 @@ class RawAnnotations:
 
     source: str
     classes: ClassList
+    numbered: bool
     movies: tuple[str, ...]
     movie: np.ndarray
     time: np.ndarray
@@ -107,12 +109,17 @@ class ClassIndex:
     Attributes:
         classes: the class list.
         origin: where the list comes from, for messages.
+        numbered: only the number of classes is known.
+        by_name: the file's categories were matched by their names.
     """
 
-    def __init__(self, classes: ClassList, *, origin: str, categories: ClassList | None = None) -> None:
+    def __init__(
+        self, classes: ClassList, *, origin: str, categories: ClassList | None = None, numbered: bool = False
+    ) -> None:
         """`categories` are the file's own, whose ids may differ from the list's: then names decide."""
         self.classes = classes
         self.origin = origin
+        self.numbered = numbered
         self._by_name = {name: i for i, name in enumerate(classes.names)}
         self._by_id = classes.index()
         self.by_name = False

@@ -152,11 +152,11 @@ def test_several_training_sets_are_one_and_test_sets_stay_apart(make):
     assert len(list(build_loader(cfg, train_set, train=True))) == 4
 
 
-def test_sets_with_different_classes(make, tmp_path):
-    cfg = make(classes=None, opts=[KEY, 0], val=VAL.replace(",3,", ",2,"))
-    train_set, test_set = build_datasets(cfg, "train")[0], build_datasets(cfg, "test")[0]
-    with pytest.raises(DataError, match="have different classes .3 and 2.: id 3 is '3' in .*train.csv and missing in"):
-        set_num_classes(cfg, [train_set, test_set])
+def test_sets_with_different_classes(make):
+    [train_set] = build_datasets(make(), "train")
+    [test_set] = build_datasets(make(classes=("walk", "run", "fly")), "test")
+    with pytest.raises(DataError, match="have different classes .3 and 3.: id 3 is 'jump' in .*train.csv and 'fly' in"):
+        set_num_classes(get_cfg(), [train_set, test_set])
 
 
 # --- the number of classes
@@ -170,6 +170,14 @@ def test_num_classes_from_the_data(make):
     assert cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES == 3 and cfg.is_frozen()
     set_num_classes(cfg, datasets)
     set_num_classes(cfg, [])
+
+
+def test_unnamed_classes_are_counted_over_training_and_test(make):
+    """The test set lacks the last class; testing alone must still build the network that was trained."""
+    cfg = make(classes=None, opts=[KEY, 0], val=VAL.replace(",3,", ",2,"))
+    assert len(class_list(build_datasets(cfg, "test"))) == 3
+    set_num_classes(cfg, build_datasets(cfg, "train") + build_datasets(cfg, "test"))
+    assert cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES == 3
 
 
 def test_num_classes_that_disagrees(make, tmp_path):
