@@ -105,11 +105,13 @@ def _inside(place: Point, size: tuple[int, int]) -> bool:
 
 def _first_places(rng: np.random.Generator, size: tuple[int, int], count: int) -> list[Point]:
     places: list[Point] = []
-    while len(places) < count:
+    for _ in range(500 * count):
         place = (float(rng.uniform(14, size[1] - 14)), float(rng.uniform(22, size[0] - 22)))
         if all(distance(place, other) >= CLEAR for other in places):
             places.append(place)
-    return places
+        if len(places) == count:
+            return places
+    raise ValueError(f"size: {size[0]} x {size[1]} pixels have no room for {count} figures {CLEAR:g} pixels apart")
 
 
 class _Plan:

@@ -64,7 +64,7 @@ class SetOptions:
     scene: SceneOptions = field(default_factory=SceneOptions)
 
 
-TINY = SetOptions(train=2, val=1, scene=SceneOptions(height=64, width=80, seconds=3.0, figures=(2, 2)))
+TINY = SetOptions(train=2, val=1, scene=SceneOptions(height=96, width=128, seconds=3.0, figures=(2, 2)))
 """For tests: three videos of three seconds, in a fraction of a second."""
 
 
