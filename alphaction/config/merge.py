@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -33,6 +34,9 @@ ITEM_TYPES: dict[str, type] = {
 
 #: Keys whose default is an integer (files of the original write `2`) although any number has a meaning.
 NUMBER_KEYS = frozenset({"SOLVER.BIAS_LR_FACTOR"})
+
+#: Longer text is no value of any key, and Python's parser is not safe against hostile lengths.
+_MAX_LITERAL = 10_000
 
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off"})
@@ -190,10 +194,12 @@ def _flag_hint(keys: Sequence[str]) -> str:
 
 def _literal(value: Any) -> Any:
     """Text that spells a Python number, tuple, list, text or truth value becomes that; the rest stays as it is."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _MAX_LITERAL:
         return value
     try:
-        return ast.literal_eval(value.strip())
+        with warnings.catch_warnings():  # the parser's remarks about what is no literal anyway
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(value.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value
 

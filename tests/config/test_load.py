@@ -173,7 +173,7 @@ BAD_FILES = {
     "not YAML": ("SOLVER:\n  A: [1, 2\n", ["my.yaml, line 3: not valid YAML: "]),
     "tab": ("SOLVER:\n\tA: 1\n", ["my.yaml, line 2: not valid YAML: "]),
     "control character": ("SOLVER: \x00\n", ["my.yaml: not valid YAML: "]),
-    "deep": ("[" * 5000, ["my.yaml: not valid YAML: nested too deeply"]),
+    "deep": ("[" * 2000, ["my.yaml: not valid YAML: nested too deeply"]),
     "list as key": ("? [1, 2]\n: 3\n", ["my.yaml, line 1: not valid YAML: "]),
     "bad date": ("OUTPUT_DIR: 2024-13-45\n", ["my.yaml: not valid YAML: month must be in 1..12"]),
 }
@@ -222,11 +222,14 @@ BAD_OPTS = {
     "type": (["SOLVER.MAX_ITER", "x"], "command line: SOLVER.MAX_ITER: got 'x' (text), expected an integer"),
     "unquoted": (["DATASETS.TRAIN", "(a,)"], 'texts in quotes, e.g. \'("a", "b")\''),
     "huge": (["SOLVER.BASE_LR", "1" + "0" * 400], "expected a number (this one is too large)"),
-    "hostile": (["SOLVER.BASE_LR", "(" * 10000], "expected a number"),
+    "hostile": (["SOLVER.BASE_LR", "-" * 1000000 + "1"], "expected a number"),
+    "hostile brackets": (["SOLVER.STEPS", "(" * 5000], "expected integers, e.g. (50000, 70000)"),
+    "no literal": (["SOLVER.BASE_LR", "1or 2"], "SOLVER.BASE_LR: got '1or 2' (text), expected a number"),
 }
 
 
 @pytest.mark.parametrize(("opts", "expected"), BAD_OPTS.values(), ids=BAD_OPTS)
+@pytest.mark.filterwarnings("error")
 def test_bad_overrides(opts, expected):
     with pytest.raises(ConfigError) as caught:
         load_config("", opts)

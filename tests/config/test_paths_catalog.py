@@ -283,3 +283,18 @@ def test_a_generator_that_cannot_write_or_does_not(generator):
         DataError, match="its generator made_up:generate ran, but data/made/dataset.yaml is still missing"
     ):
         ensure_generated(generated())
+
+
+def test_the_quickstarts_generator_fits():
+    """The real one, at its smallest size."""
+    DatasetCatalog.DATASETS["tiny"] = {
+        "dataset_file": "tiny/dataset.yaml:val",
+        "generator": "alphaction.synthetic.quickstart:generate_tiny",
+    }
+    entry = DatasetCatalog.get("tiny")
+    assert ensure_generated(entry) is True
+    assert entry == DatasetCatalog.get("tiny")
+    assert pathlib.Path(entry["ann_file"]).is_file() and any(pathlib.Path(entry["video_root"]).iterdir())
+    for name in ("quickstart_train", "quickstart_val"):
+        module, _, function = DatasetCatalog.get(name)["generator"].partition(":")
+        assert callable(getattr(sys.modules[module], function))

@@ -246,7 +246,7 @@ CONTRADICTIONS = {
     ),
     "flat": (
         [*INTERACTION, IA + "STRUCTURE", "parallel"],
-        "MODEL.IA_STRUCTURE.I_BLOCK_LIST: got ['P', 'O', 'M', 'P', 'O', 'M'], expected for STRUCTURE \"parallel\" a list",
+        "MODEL.IA_STRUCTURE.I_BLOCK_LIST: got ['P', 'O', 'M', 'P', 'O', 'M'], expected for",
     ),
     "half nested": (
         [*INTERACTION, IA + "STRUCTURE", "parallel", IA + "I_BLOCK_LIST", [["P"], "M"]],
