@@ -183,7 +183,8 @@ def ground_truth_of(annotations: Annotations, *, image: np.ndarray, classes: Cla
     """A set's own annotations as ground truth.
 
     Args:
-        annotations: boxes and labels; every keyframe counts as annotated.
+        annotations: boxes and labels. Keyframes with a labelled box, of whatever class, count as annotated: those that
+            an AVA CSV of the same annotations would name.
         image: int [N], index of each keyframe.
         classes: those that count.
     """
@@ -191,9 +192,10 @@ def ground_truth_of(annotations: Annotations, *, image: np.ndarray, classes: Cla
     size = annotations.size[keyframe]
     corners = normalised_corners(annotations.boxes.xyxy, box_size=size, image_size=size)
     box, column = np.nonzero(annotations.labels)
+    annotated = np.unique(image[keyframe[box]])
     label = label_of_column(annotations.classes, classes)[column]
     box, label = box[label >= 0], label[label >= 0]
-    return GroundTruth(image[keyframe[box]], corners[box] / UNITS, label, image)
+    return GroundTruth(image[keyframe[box]], corners[box] / UNITS, label, annotated)
 
 
 def label_of_column(of: ClassList, among: ClassList) -> np.ndarray:

@@ -354,11 +354,18 @@ def test_diverged_scores_are_one_clear_error():
 
 def test_own_annotations_as_ground_truth():
     annotations = annotations_of(
-        ["a", "b"], [1, 2], [[50, 100], [50, 100]], 3, [[10, 5, 49, 24], [0, 0, 99, 49]], [[1, 0, 1], [0, 1, 0]], (0, 1)
+        ["a", "b", "c", "d"],
+        [1, 2, 3, 4],
+        [[50, 100]] * 4,
+        3,
+        [[10, 5, 49, 24], [0, 0, 99, 49], [0, 0, 1, 1]],
+        [[1, 0, 1], [0, 1, 0], [1, 0, 0]],
+        (0, 1, 3),
     )
-    truth = ground_truth_of(annotations, image=np.arange(2), classes=ClassList((3, 2), ("c", "b")))
+    truth = ground_truth_of(annotations, image=np.arange(4), classes=ClassList((3, 2), ("c", "b")))
     np.testing.assert_array_equal(truth.image, [0, 1])
     np.testing.assert_array_equal(truth.label, [0, 1])
+    np.testing.assert_array_equal(truth.annotated(), [0, 1, 3])  # the last has a box of another class, the third none
     np.testing.assert_allclose(truth.xyxy, [[0.1, 0.1, 0.5, 0.5], [0, 0, 1, 1]])  # the far edge: one pixel more
 
 
