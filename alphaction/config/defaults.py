@@ -82,7 +82,7 @@ _C.MODEL.BACKBONE.I3D.CONV4_NONLOCAL = True
 _C.MODEL.BACKBONE.I3D.CONV3_GROUP_NL = False
 
 _C.MODEL.BACKBONE.SLOWFAST = CN()
-# Width of the fast pathway over the slow one's, in (0, 1]; times the body's first width (64, Tiny 32) a whole number.
+# Width of the fast pathway over the slow one's, in (0, 1]; times the body's first width (64, Tiny 16) a whole number.
 # All released weights have 1/8.
 _C.MODEL.BACKBONE.SLOWFAST.BETA = 1 / 8
 # How fast features reach the slow pathway: "tconv" (convolution with a stride in time) is the only way.
@@ -135,7 +135,7 @@ _C.MODEL.IA_STRUCTURE.MAX_PER_SEC = 5
 # Most persons of a clip that a P block looks at; at least 0, at least 1 with a P block.
 _C.MODEL.IA_STRUCTURE.MAX_PERSON = 25
 # Width of a person's pooled feature: 2304 with both pathways of a ResNet body, 2048 slow only, 256 fast only; with
-# both of Slowfast-Tiny 1152.
+# both of Slowfast-Tiny 576.
 _C.MODEL.IA_STRUCTURE.DIM_IN = 2304
 # Width inside the blocks; at least 1.
 _C.MODEL.IA_STRUCTURE.DIM_INNER = 512

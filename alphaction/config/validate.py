@@ -18,7 +18,7 @@ from alphaction.errors import ConfigError
 from alphaction.utils.device import DEVICE_NAMES, is_device_name
 
 #: Bodies that can be built, with the width of the slow pathway's first stage in channels (the fast one's times BETA).
-BODIES = {"Slowfast-Resnet50": 64, "Slowfast-Resnet101": 64, "Slowfast-Tiny": 32}
+BODIES = {"Slowfast-Resnet50": 64, "Slowfast-Resnet101": 64, "Slowfast-Tiny": 16}
 FUTURE_BODIES = ("I3D-Resnet50", "I3D-Resnet101", "I3D-Resnet50-Sparse", "I3D-Resnet101-Sparse")
 #: Width of a pathway's last stage over that of its first.
 _LAST_OVER_FIRST = 32

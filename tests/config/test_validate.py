@@ -170,7 +170,7 @@ ACCEPTED = {
     "interaction without persons": [*INTERACTION, IA + "MAX_PERSON", 0, IA + "I_BLOCK_LIST", ["O"]],
     "interaction on the slow pathway": [*INTERACTION, SLOWFAST + "FAST.ACTIVE", False, IA + "DIM_IN", 2048],
     "interaction on the fast pathway": [*INTERACTION, SLOWFAST + "SLOW.ACTIVE", False, IA + "DIM_IN", 256],
-    "interaction on tiny": [*INTERACTION, "MODEL.BACKBONE.CONV_BODY", "Slowfast-Tiny", IA + "DIM_IN", 1152],
+    "interaction on tiny": [*INTERACTION, "MODEL.BACKBONE.CONV_BODY", "Slowfast-Tiny", IA + "DIM_IN", 576],
     "an unused interaction list": [IA + "I_BLOCK_LIST", ["X"]],
     "no padding": ["DATALOADER.SIZE_DIVISIBILITY", 0],
     "everything through threshold 0": ["TEST.BOX_THRESH", 0, "TEST.ACTION_THRESH", 0],

@@ -1,0 +1,212 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from alphaction.config import get_cfg
+from alphaction.errors import ConfigError
+from alphaction.modeling.build import build_head
+from alphaction.modeling.interaction import (
+    STRUCTURES,
+    BlockOptions,
+    ClipRows,
+    ContextLimits,
+    InteractionBlock,
+    SerialInteraction,
+)
+from alphaction.structures import RoiFeatures
+
+C, D, E = 7, 6, 7
+LIMITS = ContextLimits(persons=4, objects=3, per_second=2, seconds_before=2, seconds_after=1)
+LAYERS = {
+    "serial": [["P"], ["O"], ["M"], ["P"]],
+    "dense": [["P"], ["O"], ["M"], ["P"]],
+    "parallel": [["P", "O", "M"]] * 2,
+}
+
+
+def structure_of(name, layers=None, *, limits=LIMITS, **options):
+    torch.manual_seed(0)
+    structure = STRUCTURES[name](
+        LAYERS[name] if layers is None else layers,
+        dim_in=C,
+        dim_out=E,
+        limits=limits,
+        options=BlockOptions(dim_inner=D, init_std=0.5, zero_init=False, layer_norm=True, **options),
+        temporal_position=True,
+    )
+    for key, value in structure.named_parameters():
+        if "temporal" in key or "bias" in key:
+            torch.nn.init.normal_(value)
+    return structure.eval()
+
+
+def features_of(persons, objects):
+    generator = torch.Generator().manual_seed(1)
+    return RoiFeatures(
+        person=torch.rand(sum(persons), C, 1, 1, 1, generator=generator),
+        person_counts=persons,
+        object=None if objects is None else torch.rand(sum(objects), C, 1, 1, 1, generator=generator),
+        object_counts=objects,
+    )
+
+
+def memory_of(clips, limits=LIMITS):
+    generator = torch.Generator().manual_seed(2)
+    return torch.rand(clips, limits.seconds, limits.per_second, C, generator=generator)
+
+
+@torch.no_grad()
+def test_a_block_equals_attention_written_out_person_by_person():
+    torch.manual_seed(0)
+    block = InteractionBlock(E, options=BlockOptions(dim_inner=D, init_std=0.5, zero_init=False), seconds=3)
+    for value in (block.temporal_position_k, block.temporal_position_v):
+        torch.nn.init.normal_(value)
+    persons, context = torch.rand(5, D), torch.rand(2, 6, D)  # 3 seconds of 2 slots
+    refined = block(persons, context, ClipRows([2, 3]))
+    for row, clip in enumerate([0, 0, 1, 1, 1]):
+        query = block.query(persons[row])
+        logits, values = [], []
+        for slot in range(6):
+            offset_k, offset_v = (
+                p[slot // 2].flatten() for p in (block.temporal_position_k, block.temporal_position_v)
+            )
+            logits.append((block.key(context[clip, slot]) + offset_k) @ query / D**0.5)
+            values.append(block.value(context[clip, slot]) + offset_v)
+        gathered = sum(weight * value for weight, value in zip(torch.stack(logits).softmax(0), values, strict=True))
+        expected = block.shortcut(persons[row]) + block.out(F.relu(gathered))
+        torch.testing.assert_close(refined[row], expected)
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@pytest.mark.parametrize(
+    ("persons", "objects"),
+    [([0, 0], [0, 0]), ([0, 2], [1, 0]), ([1], [0]), ([6, 2], [5, 1])],
+    ids=["nobody", "one clip without persons", "one person alone", "more than the slots"],
+)
+def test_edges(name, persons, objects):
+    structure = structure_of(name).train()
+    features = features_of(persons, objects)
+    features.person.requires_grad_()
+    refined = structure(features, memory_of(len(persons)))
+    assert refined.shape == (sum(persons), E) and torch.isfinite(refined).all()
+    refined.sum().backward()
+    assert torch.isfinite(features.person.grad).all()
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@torch.no_grad()
+def test_clips_do_not_see_each_other(name):
+    structure = structure_of(name)
+    features, memory = features_of([2, 3], [1, 2]), memory_of(2)
+    together = structure(features, memory)
+    second = RoiFeatures(person=features.person[2:], person_counts=[3], object=features.object[1:], object_counts=[2])
+    torch.testing.assert_close(structure(second, memory[1:]), together[2:])
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+def test_every_trainable_weight_gets_a_gradient(name):
+    for layers in (LAYERS[name], [["M"], ["P"], ["O"]], [["M"]]):
+        structure = structure_of(name, layers)
+        structure(features_of([2, 2], [1, 2]), memory_of(2)).square().sum().backward()
+        without = [key for key, value in structure.named_parameters() if value.requires_grad and value.grad is None]
+        assert without == []
+
+
+@torch.no_grad()
+def test_empty_slots_take_part_in_the_attention():
+    """As in the original: more padding makes the context count for less."""
+    features = features_of([2], [1])
+    wide = ContextLimits(persons=20, objects=20, per_second=2, seconds_before=2, seconds_after=1)
+    narrow = structure_of("serial")(features, memory_of(1))
+    assert not torch.allclose(narrow, structure_of("serial", limits=wide)(features, memory_of(1)))
+
+
+@torch.no_grad()
+def test_the_clips_own_persons_are_in_the_middle_of_its_memory():
+    structure = structure_of("serial")
+    features, given = features_of([1, 3], [0, 0]), memory_of(2)
+    before = given.clone()
+    complete = structure.complete_memory(features, given)
+    assert torch.equal(given, before)
+    middle = LIMITS.seconds_before
+    assert torch.equal(complete[0, middle, 0], features.person[0].flatten()) and (complete[0, middle, 1] == 0).all()
+    assert torch.equal(complete[1, middle], features.person[1:3].flatten(1))  # the first two of three
+    others = [second for second in range(LIMITS.seconds) if second != middle]
+    assert torch.equal(complete[:, others], given[:, others])
+    alone = structure.complete_memory(features, None)
+    assert (alone[:, others] == 0).all() and torch.equal(alone[:, middle], complete[:, middle])
+
+
+def test_memory_carries_no_gradient():
+    structure = structure_of("serial", [["M"]])
+    features, memory = features_of([2], None), memory_of(1).requires_grad_()
+    features.person.requires_grad_()
+    assert not structure.complete_memory(features, memory).requires_grad
+    structure(features, memory).sum().backward()
+    assert memory.grad is None and features.person.grad is not None
+
+
+def test_the_choice_among_too_many_is_random_in_training_only():
+    structure = structure_of("serial")
+    assert structure.choose(9, 4).tolist() == [0, 1, 2, 3]
+    torch.manual_seed(0)
+    chosen = {tuple(structure.train().choose(9, 4).tolist()) for _ in range(5)}
+    assert len(chosen) > 1 and all(len(set(rows)) == 4 and max(rows) < 9 for rows in chosen)
+
+
+@torch.no_grad()
+def test_a_fresh_structure_with_add_fusion_changes_nothing_but_by_its_shortcut():
+    torch.manual_seed(0)
+    structure = SerialInteraction(
+        [["P"], ["M"]],
+        dim_in=C,
+        dim_out=D,
+        limits=LIMITS,
+        options=BlockOptions(dim_inner=D, zero_init=True),
+        temporal_position=True,
+    )
+    features = features_of([3], None)
+    torch.testing.assert_close(structure(features), structure.person_dim_reduce(features.person.flatten(1)))
+
+
+def test_no_bias():
+    structure = structure_of("dense", bias=False)
+    assert not [key for key in structure.state_dict() if key.endswith("bias")]
+    assert structure(features_of([2], [1]), memory_of(1)).shape == (2, E)
+
+
+def test_wrong_inputs():
+    structure = structure_of("serial")
+    with pytest.raises(ValueError, match="got no object features"):
+        structure(features_of([2], None), memory_of(1))
+    with pytest.raises(ValueError, match=r"memory: got shape \(2, 4, 2, 7\), expected \(1, 4, 2, 7\)"):
+        structure(features_of([2], [0]), memory_of(2))
+
+
+NODE = "MODEL.IA_STRUCTURE."
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["I_BLOCK_LIST", []], "I_BLOCK_LIST: interaction blocks: got an empty list"),
+        (["I_BLOCK_LIST", ["P", "X"]], "got 'X', expected 'P', 'O' or 'M'"),
+        (
+            ["I_BLOCK_LIST", [["P"], ["M"]]],
+            r"got \[\['P'\], \['M'\]\], expected a list of blocks with STRUCTURE 'serial'",
+        ),
+        (["STRUCTURE", "parallel"], "expected a list of layers, e.g. .* with STRUCTURE 'parallel'"),
+        (
+            ["STRUCTURE", "parallel", NODE + "I_BLOCK_LIST", [["P"], ["P", "M"]]],
+            "got a layer of 2 columns after one of 1, expected at most as many",
+        ),
+        (["STRUCTURE", "tree"], "STRUCTURE: got 'tree', expected one of 'serial', 'dense', 'parallel'"),
+        (["FUSION", "add"], "FUSION, DIM_OUT: fusion: got 512 refined channels, 'add' needs 48"),
+        (["FUSION", "multiply"], "got 'multiply', expected 'add' or 'concat'"),
+    ],
+)
+def test_what_cannot_be_built(opts, message):
+    cfg = get_cfg()
+    cfg.merge_from_list([NODE + "ACTIVE", True, NODE + opts[0], *opts[1:]])
+    with torch.device("meta"), pytest.raises(ConfigError, match=message):
+        build_head(cfg, dim_in=48)
