@@ -113,7 +113,10 @@ def coerce(key: str, value: Any, default: Any) -> Any:
         if isinstance(default, (tuple, list)):
             items = _items(value, ITEM_TYPES.get(key, str))
             return tuple(items) if isinstance(default, tuple) else items
-        if isinstance(default, float) or key in NUMBER_KEYS:
+        if key in NUMBER_KEYS:
+            number = _number(value)
+            return int(number) if number.is_integer() else number
+        if isinstance(default, float):
             return _number(value)
         return _integer(value)
     except _Unfit as unfit:
