@@ -69,6 +69,15 @@ class DatasetCatalog:
             "dataset_file": "quickstart/dataset.yaml:val",
             "generator": "alphaction.synthetic.quickstart:generate",
         },
+        # The same kind of set at the smallest size, for tests (config_files/tiny.yaml).
+        "tiny_train": {
+            "dataset_file": "tiny/dataset.yaml:train",
+            "generator": "alphaction.synthetic.quickstart:generate_tiny",
+        },
+        "tiny_val": {
+            "dataset_file": "tiny/dataset.yaml:val",
+            "generator": "alphaction.synthetic.quickstart:generate_tiny",
+        },
     }
 
     @classmethod
