@@ -1,12 +1,16 @@
 """Where the recorded numbers are and how tests read them.
 
 The folder is `tests/golden`, or the one that the environment variable ALPHACTION_GOLDEN names (another set recorded in
-the same way is checked by the same tests). `fill` and `parity` are the kit's helper modules.
+the same way is checked by the same tests). What the kit keeps beside the goldens, `keys/` and `configs/`, may lie in
+that folder or next to it; where there is none, the repository's is used. `fill` and `parity` are the kit's helper
+modules.
 """
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
+import json
 import os
 import pathlib
 from types import ModuleType
@@ -36,6 +40,25 @@ parity = _module("parity")
 def load(name: str) -> object:
     """npz: (meta, arrays); json: the object."""
     return parity.load(name, str(FOLDER))
+
+
+def record_files(folder: str, pattern: str = "**/*") -> dict[str, pathlib.Path]:
+    """Records of `keys` or `configs` by name, e.g. "resnet50_4x16f_serial"; `pattern` chooses among them."""
+    places = (FOLDER / folder, FOLDER.parent / folder, HERE / "golden" / folder)
+    place = next(path for path in places if path.is_dir())
+    found = (path for ending in (".json", ".json.gz") for path in place.glob(pattern + ending))
+    return {path.name.split(".")[0]: path for path in sorted(found)}
+
+
+def read_record(path: pathlib.Path) -> dict:
+    """A json file, compressed or not (ours of `keys` are: they are as large as all else otherwise)."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        return json.load(file)
+
+
+def config_record(name: str) -> dict:
+    """The recorded "defaults", or what a released configuration file sets on top of them."""
+    return read_record(record_files("configs")[name])
 
 
 def available(prefix: str) -> list[str]:

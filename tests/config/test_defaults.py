@@ -1,6 +1,5 @@
 import ast
 import copy
-import json
 import pathlib
 import pickle
 import re
@@ -14,8 +13,7 @@ from alphaction.config import get_cfg, load_config, validate
 from alphaction.config.merge import ITEM_TYPES, leaves
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CONFIGS = goldens.FOLDER / "configs"
-RELEASED = sorted(path.stem for path in CONFIGS.glob("*.json") if path.stem != "defaults")
+RELEASED = sorted(goldens.record_files("configs").keys() - {"defaults"})
 YAML_FILES = sorted((ROOT / "config_files").glob("*.yaml"))
 
 OURS = {
@@ -47,7 +45,7 @@ def plain(value):
 
 
 def recorded_defaults():
-    return flat(json.loads((CONFIGS / "defaults.json").read_text()))
+    return flat(goldens.config_record("defaults"))
 
 
 def test_every_key_of_the_original_has_its_default():
@@ -111,7 +109,7 @@ def test_every_key_is_commented():
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_released_config_sets_what_was_recorded(name):
-    recorded = json.loads((CONFIGS / f"{name}.json").read_text())
+    recorded = goldens.config_record(name)
     path = ROOT / "config_files" / f"{name}.yaml"
     assert flat(yaml.safe_load(path.read_text())) == recorded
 

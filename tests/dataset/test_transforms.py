@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import cv2
@@ -44,7 +43,7 @@ def case_config(case: dict) -> dict:
                 flat[prefix + key] = value
 
     for name in ("defaults", case["config"]):
-        merge(json.loads((goldens.HERE / "golden" / "configs" / f"{name}.json").read_text()))
+        merge(goldens.config_record(name))
     return flat | goldens.parity.options(case["opts"])
 
 

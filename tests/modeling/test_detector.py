@@ -1,8 +1,6 @@
-import json
-
 import pytest
 import torch
-from goldens import FOLDER, available, fill, load, parity
+from goldens import available, fill, load, parity, read_record, record_files
 from memory_kit import memory_window, recorded_pool
 from model_kit import REPOSITORY, clip_batch, config_of, split_boxes
 from torch import nn
@@ -109,9 +107,9 @@ def test_every_shipped_config_builds_with_the_recorded_names(path):
     with torch.device("meta"):
         model = build_network(cfg)
     build_criterion(cfg)
-    record = FOLDER / "keys" / f"{path.stem}.json"
-    if record.exists():
-        record = json.loads(record.read_text())
+    records = record_files("keys", "*")
+    if path.stem in records:
+        record = read_record(records[path.stem])
         state = [(key, [list(value.shape), str(value.dtype)[6:]]) for key, value in model.state_dict().items()]
         assert state == list(record["state_dict"].items())
         # The optimizer's state in a checkpoint goes by position: the order counts too.

@@ -1,11 +1,10 @@
 """A fresh model's weights are drawn from the recorded distributions."""
 
-import json
 import math
 
 import pytest
 import torch
-from goldens import FOLDER, load
+from goldens import load, read_record, record_files
 from model_kit import config_of
 
 from alphaction.modeling.build import build_backbone, build_network
@@ -29,7 +28,7 @@ def test_recorded_distributions(config):
 
 
 def test_recorded_gamma_of_fresh_residual_branches():
-    record = json.loads((FOLDER / "keys" / "extra" / "resnet50_bn_trainable.json").read_text())
+    record = read_record(record_files("keys", "extra/*")["resnet50_bn_trainable"])
     cfg = config_of({"config": record["config"], "opts": record["opts"]})
     backbone = build_backbone(cfg)
     gammas = [value for key, value in backbone.state_dict().items() if key.endswith("conv3.bn.weight")]

@@ -1,8 +1,6 @@
-import json
-
 import pytest
 import torch
-from goldens import FOLDER, fill, load, parity
+from goldens import fill, load, parity, read_record, record_files
 from model_kit import cases_of, config_of, selection, tensor
 
 from alphaction.modeling.blocks import BatchNormOptions
@@ -76,9 +74,9 @@ def test_recorded_features(golden, name):
     report.finish()
 
 
-@pytest.mark.parametrize("path", sorted((FOLDER / "keys" / "extra").glob("*.json")), ids=lambda path: path.stem)
-def test_names_and_shapes_of_variants(path):
-    record = json.loads(path.read_text())
+@pytest.mark.parametrize("name", record_files("keys", "extra/*"))
+def test_names_and_shapes_of_variants(name):
+    record = read_record(record_files("keys", "extra/*")[name])
     cfg = config_of({"config": record.get("config"), "opts": record["opts"]})
     if cfg.MODEL.BACKBONE.CONV_BODY not in BODIES:
         pytest.skip(f"body {cfg.MODEL.BACKBONE.CONV_BODY} is not in this version")

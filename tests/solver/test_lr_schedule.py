@@ -13,9 +13,9 @@ META, ARRAYS = goldens.load("lr_schedule")
 
 
 def _config(name, opts=()):
-    cfg = CfgNode(json.loads((goldens.FOLDER / "configs" / "defaults.json").read_text()))
+    cfg = CfgNode(goldens.config_record("defaults"))
     if name:
-        changes = json.loads((goldens.FOLDER / "configs" / f"{name}.json").read_text())
+        changes = goldens.config_record(name)
         cfg.merge_from_list([value for item in changes.items() for value in item])
     values = [tuple(value) if isinstance(value, list) else value for value in opts]
     cfg.merge_from_list(values)

@@ -1,5 +1,3 @@
-import json
-
 import goldens
 import pytest
 import torch
@@ -9,14 +7,15 @@ from yacs.config import CfgNode
 from alphaction.errors import ConfigError
 from alphaction.solver import build_optimizer, parameter_groups
 
-KEYS = [path for path in sorted((goldens.FOLDER / "keys").rglob("*.json")) if "groups" in json.loads(path.read_text())]
+KEYS = {name: goldens.read_record(path) for name, path in goldens.record_files("keys").items()}
+KEYS = {name: record for name, record in KEYS.items() if "groups" in record}
 
 
 def _config(name, opts=()):
     """The original's defaults, one of its YAML files and the case's options on top."""
-    cfg = CfgNode(json.loads((goldens.FOLDER / "configs" / "defaults.json").read_text()))
+    cfg = CfgNode(goldens.config_record("defaults"))
     if name:
-        changes = json.loads((goldens.FOLDER / "configs" / f"{name}.json").read_text())
+        changes = goldens.config_record(name)
         cfg.merge_from_list([value for item in changes.items() for value in item])
     cfg.merge_from_list(list(opts))
     return cfg
@@ -40,10 +39,10 @@ def _model(keys):
     return root
 
 
-@pytest.mark.parametrize("path", KEYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("record", KEYS)
 @pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "ddp_names"])
-def test_groups_equal_the_recorded_ones(path, wrapped):
-    keys = json.loads(path.read_text())
+def test_groups_equal_the_recorded_ones(record, wrapped):
+    keys = KEYS[record]
     model = _model(keys)
     names = [name for name, _ in model.named_parameters()]
     assert names == keys["parameters"]
@@ -52,7 +51,7 @@ def test_groups_equal_the_recorded_ones(path, wrapped):
     optimizer = build_optimizer(_config(keys["config"], keys.get("opts", [])), model)
     assert list(keys["groups"]) == names
     parameters = dict(model.named_parameters())
-    report = goldens.parity.Report(path.stem, 1e-12)
+    report = goldens.parity.Report(record, 1e-12)
     for name, group in zip(names, optimizer.param_groups, strict=True):
         assert len(group["params"]) == 1
         assert group["params"][0] is parameters["module." * wrapped + name]
