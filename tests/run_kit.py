@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from videos import write_video
+from videos import numbered_frames, write_video
 
 from alphaction.engine.build import TrainFlags, test_from_config, train_from_config
 from alphaction.engine.script import run_script
@@ -106,7 +106,7 @@ def write_coco_json(path: pathlib.Path, rows: Sequence[Row]) -> pathlib.Path:
 def write_dataset(folder: pathlib.Path) -> pathlib.Path:
     """Videos, annotations and a dataset.yaml; returns the latter."""
     for movie in (*TRAIN_VIDEOS, *VAL_VIDEOS):
-        write_video(folder / "videos" / f"{movie}.mp4", 48)
+        write_video(folder / "videos" / f"{movie}.mp4", numbered_frames(48, height=HEIGHT, width=WIDTH))
     write_csv(folder / "train.csv", rows_of(TRAIN_VIDEOS))
     write_csv(folder / "val.csv", rows_of(VAL_VIDEOS))
     text = (
@@ -152,19 +152,25 @@ TEST: {{VIDEOS_PER_BATCH: 2, ACTION_THRESH: 0.0, NUM_PICTURES: 2}}
     return _write(path, text)
 
 
+def write_clips(folder: pathlib.Path, seconds: Sequence[int]) -> None:
+    """One-second clips `<second>.mp4`."""
+    for second in seconds:
+        write_video(folder / f"{second}.mp4", numbered_frames(25, height=HEIGHT, width=WIDTH, first=25 * second))
+
+
 def categories() -> list[dict]:
     return [{"id": i, "name": name} for i, name in enumerate(CLASSES, 1)]
 
 
 def train(config: pathlib.Path, output_dir: pathlib.Path, *opts: object, **flags: object) -> None:
     """train_net.py in this process."""
-    with _own_log():
+    with own_state():
         train_from_config(str(config), _options(output_dir, opts), TrainFlags(**flags))
 
 
 def test(config: pathlib.Path, output_dir: pathlib.Path, *opts: object) -> list[EvalResult]:
     """test_net.py in this process."""
-    with _own_log():
+    with own_state():
         return test_from_config(str(config), _options(output_dir, opts))
 
 
@@ -205,7 +211,7 @@ def _options(output_dir: pathlib.Path, opts: Sequence[object]) -> list[str]:
 
 def _failure(capsys, main) -> str:
     capsys.readouterr()
-    with _own_log():
+    with own_state():
         try:
             run_script(main)
         except SystemExit as end:
@@ -219,10 +225,12 @@ def _failure(capsys, main) -> str:
 
 
 @contextmanager
-def _own_log() -> Iterator[None]:
-    """The package's logger as it was before, afterwards."""
+def own_state() -> Iterator[None]:
+    """One thread, as in `run`: the order of sums depends on it. Leaves the package's logger as it was."""
     logger = logging.getLogger("alphaction")
     before = logger.handlers[:], logger.level, logger.propagate
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     logger.handlers = []
     try:
         yield
@@ -230,6 +238,7 @@ def _own_log() -> Iterator[None]:
         for handler in logger.handlers:
             handler.close()
         logger.handlers[:], logger.level, logger.propagate = before
+        torch.set_num_threads(threads)
 
 
 def _image_ids(rows: Sequence[Row]) -> dict[tuple[str, float], int]:

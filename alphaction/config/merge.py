@@ -88,14 +88,13 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[Any], *, source: str) -> None:
     Raises:
         ConfigError: naming `source` and every fault: an odd number of items, unknown keys, wrong types.
     """
-    if len(pairs) % 2:
-        last = shown(str(pairs[-1]))
-        hint = "write KEY VALUE with a blank, not KEY=VALUE" if "=" in str(pairs[-1]) else f"{last} has no value"
-        raise ConfigError(
-            f"{source}: overrides come in pairs, KEY VALUE; got {len(pairs)} item(s): {hint}"
-            + _flag_hint([str(item) for item in pairs])
-        )
     known = dict(leaves(cfg))
+    if len(pairs) % 2:
+        items = [str(item) for item in pairs]
+        raise ConfigError(
+            f"{source}: overrides come in pairs, KEY VALUE; got {len(pairs)} item(s): {_odd_one(items, known)}"
+            + _flag_hint(items)
+        )
     _apply(cfg, known, [(str(key), value) for key, value in zip(pairs[0::2], pairs[1::2], strict=True)], source=source)
 
 
@@ -188,6 +187,16 @@ def _unknown(key: str, value: Any, known: Mapping[str, Any]) -> str:
         sections |= {section.partition(".")[0] for section in sections}
         return f"{key}: unknown section; the nearest one is {nearest(key, sections)}"
     return f"{key}: unknown key; the nearest one is {nearest(key, known)}"
+
+
+def _odd_one(items: Sequence[str], known: Mapping[str, Any]) -> str:
+    """What is wrong with an odd number of items: the first that is KEY=VALUE, or that a key or nothing follows."""
+    for at in range(0, len(items), 2):
+        if "=" in items[at]:
+            return f"{shown(items[at])}: write KEY VALUE with a blank, not KEY=VALUE"
+        if at + 1 == len(items) or items[at + 1] in known:
+            return f"{shown(items[at])} has no value"
+    raise ValueError(f"items: got {len(items)}, expected an odd number")
 
 
 def _flag_hint(keys: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import platform
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,9 +58,11 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     Raises:
         UserError: anything the user can mend; everything about configuration and data is found before training.
     """
-    cfg, device = _start(config_file, opts, needs="DATASETS.TRAIN", log_name="log.txt")
+    is_tested = not (flags.skip_validation and flags.skip_final_test)
+    keys = ("DATASETS.TRAIN", "DATASETS.TEST") if is_tested else ("DATASETS.TRAIN",)
+    cfg, device = _start(config_file, opts, keys=keys, log_name="log.txt")
     seed_all(flags.seed)
-    train_set, test_sets = _datasets_for_training(cfg, flags)
+    train_set, test_sets = _datasets_for_training(cfg, is_tested=is_tested)
     cfg.freeze()
 
     model = build_detection_model(cfg).to(device)
@@ -80,14 +83,14 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     )
     _save_config(cfg)  # not before all is read: a refused run must not touch the files of an earlier one
     tester = _Tester(cfg, model, device)
-    writer = ScalarLog(pathlib.Path(cfg.OUTPUT_DIR), tensorboard=flags.tensorboard)
+    writer = ScalarLog(pathlib.Path(cfg.OUTPUT_DIR), tensorboard=flags.tensorboard, start_iter=state.iteration)
 
     def validate_at(iteration: int) -> None:
         scores = {result.name: result.mAP for result in (tester.run(dataset, quiet=True) for dataset in test_sets)}
         writer.write({f"{name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": value for name, value in scores.items()}, iteration)
         checkpointer.note_validation(scores, iteration=iteration)
 
-    if cfg.TEST.EVAL_AT_START and state.iteration == 0:
+    if cfg.TEST.EVAL_AT_START and test_sets and state.iteration == 0:
         logger.info("Validation before training:")
         validate_at(0)
     loader = build_loader(cfg, train_set, train=True, start_iter=state.iteration, seed=flags.seed)
@@ -125,7 +128,7 @@ def test_from_config(config_file: str, opts: Sequence[str]) -> list[EvalResult]:
     Raises:
         UserError: anything the user can mend.
     """
-    cfg, device = _start(config_file, opts, needs="DATASETS.TEST", log_name="test_log.txt")
+    cfg, device = _start(config_file, opts, keys=("DATASETS.TEST",), log_name="test_log.txt")
     seed_all(0)
     test_sets = _test_sets(cfg)
     set_num_classes(cfg, test_sets)
@@ -172,36 +175,40 @@ class _Tester:
         return result
 
 
-def _start(config_file: str, opts: Sequence[str], *, needs: str, log_name: str) -> tuple[CfgNode, torch.device]:
+def _start(
+    config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_name: str
+) -> tuple[CfgNode, torch.device]:
     """Reads and checks the configuration, opens the run's folder and its log, makes generated data sets.
 
     Args:
-        needs: the key that must name a data set.
+        keys: those of the data sets that will be used; the first must name one.
     """
     cfg = load_config(config_file, opts)
     validate(cfg)
     device = resolve_device(cfg.MODEL.DEVICE)
     _refuse_processes()
-    names = {"DATASETS.TRAIN": cfg.DATASETS.TRAIN, "DATASETS.TEST": cfg.DATASETS.TEST}
-    if not names[needs]:
+    named = {"DATASETS.TRAIN": cfg.DATASETS.TRAIN, "DATASETS.TEST": cfg.DATASETS.TEST}
+    if not named[keys[0]]:
         raise ConfigError(
-            f"{needs} is empty: name a data set, e.g. {needs} \"('my/dataset.yaml:split',)\" at the end of the line"
+            f"{keys[0]} is empty: name a data set, e.g. {keys[0]} \"('my/dataset.yaml:split',)\" at the end of the line"
         )
-    entries = [DatasetCatalog.get(name) for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))]
+    names = dict.fromkeys(name for key in keys for name in named[key])
+    entries = [DatasetCatalog.get(name) for name in names]
     output_dir = _writable(cfg.OUTPUT_DIR)
     setup_logging(output_dir / log_name)
     logger.info("%s", _environment(device))
-    logger.info("Configuration %s %s\n%s", config_file, " ".join(opts), cfg.dump())
+    logger.info("Configuration %s %s\n%s", config_file, shlex.join(opts), cfg.dump())
     for entry in entries:
         ensure_generated(entry)
     return cfg, device
 
 
-def _datasets_for_training(cfg: CfgNode, flags: TrainFlags) -> tuple[ActionDataset, list[ActionDataset]]:
+def _datasets_for_training(cfg: CfgNode, *, is_tested: bool) -> tuple[ActionDataset, list[ActionDataset]]:
     """The training set and the sets to validate and test on (none when neither will happen)."""
     [train_set] = build_datasets(cfg, "train")
-    never_tested = flags.skip_validation and flags.skip_final_test
-    test_sets = [] if never_tested else _test_sets(cfg)
+    test_sets = _test_sets(cfg) if is_tested else []
+    if is_tested and not test_sets:
+        logger.warning("DATASETS.TEST is empty: there will be no validation and no final test.")
     set_num_classes(cfg, [train_set, *test_sets])
     return train_set, test_sets
 

@@ -12,12 +12,20 @@ from tensorboardX import SummaryWriter
 class ScalarLog:
     """Appends one JSON line per call to `metrics.jsonl`; with `tensorboard`, the same figures as events.
 
-    Both lie in the run's folder itself, so that `tensorboard --logdir OUTPUT_DIR` finds them.
+    Both lie in the run's folder itself, so that `tensorboard --logdir OUTPUT_DIR` finds them. A run that was killed
+    after its last checkpoint repeats some iterations: TensorBoard is told to forget the earlier ones; in the other file
+    the later line of an iteration counts.
+
+    Args:
+        start_iter: iteration that a resumed run goes on from.
     """
 
-    def __init__(self, output_dir: pathlib.Path, *, tensorboard: bool) -> None:
-        self._file = (output_dir / "metrics.jsonl").open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(output_dir)) if tensorboard else None
+    def __init__(self, output_dir: pathlib.Path, *, tensorboard: bool, start_iter: int = 0) -> None:
+        path = output_dir / "metrics.jsonl"
+        _remove_partial_line(path)
+        self._file = path.open("a", encoding="utf-8")
+        purge = start_iter + 1 if start_iter else None
+        self._events = SummaryWriter(str(output_dir), purge_step=purge) if tensorboard else None
 
     def write(self, scalars: dict[str, float], iteration: int) -> None:
         # NaN is no JSON: a figure that does not exist (mAP of a set without annotations) is null.
@@ -33,3 +41,13 @@ class ScalarLog:
         self._file.close()
         if self._events is not None:
             self._events.close()
+
+
+def _remove_partial_line(path: pathlib.Path) -> None:
+    """Cuts off a last line that a killed run could not finish."""
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as file:
+                file.truncate(whole)

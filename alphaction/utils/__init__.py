@@ -1,1 +1,1 @@
-"""Helpers without knowledge of the task: logging, seeds, meters, devices, atomic files. Imports nothing of ours but errors."""
+"""Helpers that know nothing of the task: logging, seeds, meters, devices, atomic files. Of ours imports only errors."""

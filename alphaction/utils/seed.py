@@ -11,5 +11,5 @@ import torch
 def seed_all(seed: int) -> None:
     """Seeds Python, numpy and torch (all devices). Samples draw from generators of their own (see the dataset)."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (for code of others that draws from it)
     torch.manual_seed(seed % 2**63)

@@ -249,3 +249,26 @@ def test_scalars_become_one_json_line_per_call(run, tmp_path):
     assert lines[0]["loss_action"] == 1.0
     assert lines[3] == {"iteration": 3, "val_mAP_0.5IOU": None}  # NaN is no JSON
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_line_that_a_killed_run_left_unfinished_is_cut_off(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1}\n{"iterat')
+    writer = ScalarLog(tmp_path, tensorboard=False)
+    writer.write({"loss_action": 2.0}, 2)
+    writer.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"iteration": 1}\n{"iteration": 2, "loss_action": 2.0}\n'
+
+
+def test_tensorboard_forgets_iterations_that_a_resumed_run_repeats(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    first = ScalarLog(tmp_path, tensorboard=True)
+    for iteration in (1, 2, 3):
+        first.write({"loss_action": 1.0}, iteration)
+    first.close()
+    (first_file,) = tmp_path.glob("events*")
+    first_file.rename(tmp_path / "events.out.tfevents.1.first")  # names hold the second: both files may be of the same
+    again = ScalarLog(tmp_path, tensorboard=True, start_iter=2)
+    again.write({"loss_action": 5.0}, 3)
+    again.close()
+    events = reader.EventAccumulator(str(tmp_path)).Reload().Scalars("loss_action")
+    assert [(event.step, event.value) for event in events] == [(1, 1.0), (2, 1.0), (3, 5.0)]
