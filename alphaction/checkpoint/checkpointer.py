@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from alphaction import __version__
 from alphaction.checkpoint import last_checkpoint, random_state
+from alphaction.checkpoint.class_rows import SWITCH, ClassNames
 from alphaction.checkpoint.files import read_checkpoint
 from alphaction.checkpoint.matching import LoadReport, load_weights, unwrap
 from alphaction.checkpoint.restore import Schedule, restore_optimizer, restore_schedule
@@ -35,6 +36,7 @@ class Checkpointer:
         scheduler: None when testing.
         class_names: names of the classes, in the order of the model's outputs; stored in the file.
         class_ids: their ids in the annotation files; by default 1, 2, ...
+        rows_by_name: a new run that starts from weights takes the last layer's rows of the classes of the same name.
         config_text: the run's whole configuration, stored in the file.
         rank: number of this process; only process 0 writes.
     """
@@ -48,6 +50,7 @@ class Checkpointer:
         scheduler: Schedule | None = None,
         class_names: Sequence[str] = (),
         class_ids: Sequence[int | str] = (),
+        rows_by_name: bool = False,
         config_text: str = "",
         rank: int = 0,
     ) -> None:
@@ -57,6 +60,7 @@ class Checkpointer:
         self._scheduler = scheduler
         self._class_names = list(class_names)
         self._class_ids = list(class_ids) or list(range(1, len(self._class_names) + 1))
+        self._rows_by_name = rows_by_name
         self._config_text = config_text
         self._rank = rank
         self._best: dict[str, dict[str, float]] = {}
@@ -165,7 +169,7 @@ class Checkpointer:
         content = read_checkpoint(path)
         if "optimizer" in content and not transfer:
             return self._resume(path, content, adjust_lr=adjust_lr, no_head=no_head)
-        report = self._load(path, content, no_head=no_head)
+        report = self._load(path, content, no_head=no_head, new_run=True)
         logger.info(
             "Only the weights of %s are taken (%s): iteration 0, fresh optimizer and schedule.",
             path,
@@ -238,11 +242,35 @@ class Checkpointer:
         return torch.device("cpu") if tensor is None else tensor.device
 
     def _load(
-        self, path: pathlib.Path, content: Mapping[str, object], *, no_head: bool = False, advice: str = ""
+        self,
+        path: pathlib.Path,
+        content: Mapping[str, object],
+        *,
+        no_head: bool = False,
+        advice: str = "",
+        new_run: bool = False,
     ) -> LoadReport:
-        report = load_weights(self._model, content["model"], source=str(path), no_head=no_head, advice=advice)
+        """Takes the weights; `new_run`: their last layer may be rearranged, no optimizer's state goes with it."""
+        theirs = [str(name) for name in entry(content, "classes").get("names") or ()]
+        classes = None
+        if theirs and self._class_names:
+            classes = ClassNames(theirs, self._class_names, by_name=self._rows_by_name and new_run)
+        report = load_weights(
+            self._model, content["model"], source=str(path), no_head=no_head, advice=advice, classes=classes
+        )
         logger.info("%s", report.table())
+        if new_run and not no_head:
+            self._tell_of_rows(path, classes, report)
         return report
+
+    def _tell_of_rows(self, path: pathlib.Path, classes: ClassNames | None, report: LoadReport) -> None:
+        if classes is None:
+            if self._rows_by_name:
+                logger.warning("%s does not name its classes: %s has no effect, rows go by position.", path, SWITCH)
+        elif classes.differ and report.rows is None:
+            self._warn_of_classes(path, classes.theirs, advice=f" Rows go by position; by name with {SWITCH} True.")
+        elif report.rows is not None and not report.rows.carried:
+            logger.warning("%s has no class of the same name: the last layer starts as initialised.", path)
 
     def _tell_of_last(self, path: pathlib.Path, weight: str, *, transfer: bool, no_head: bool) -> None:
         note = self._output_dir / last_checkpoint.NAME
@@ -275,7 +303,7 @@ class Checkpointer:
                 "or delete last_checkpoint to start afresh."
             )
         report = self._load(path, content, no_head=no_head, advice=advice)
-        self._warn_of_classes(path, content)
+        self._warn_of_classes(path, entry(content, "classes").get("names") or ())
         if "optimizer" not in content:
             logger.warning("%s holds only weights: iteration 0, fresh optimizer and schedule.", path)
             return describe(content, path, report=report, iteration=0)
@@ -294,14 +322,13 @@ class Checkpointer:
         logger.info("Resumed %s at iteration %d with its optimizer and %s.", path, iteration, schedule)
         return state
 
-    def _warn_of_classes(self, path: pathlib.Path, content: Mapping[str, object]) -> None:
-        names = entry(content, "classes").get("names") or []
+    def _warn_of_classes(self, path: pathlib.Path, names: Sequence[object], *, advice: str = "") -> None:
         if names and self._class_names and list(names) != self._class_names:
             differing = next(
                 (f"{a!r} and now {b!r}" for a, b in zip(names, self._class_names, strict=False) if a != b),
                 f"{len(names)} and now {len(self._class_names)} classes",
             )
-            logger.warning("%s was trained with other classes (there %s).", path, differing)
+            logger.warning("%s was trained with other classes (there %s).%s", path, differing, advice)
 
 
 def _write_failure(error: OSError | RuntimeError) -> str:

@@ -12,11 +12,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from alphaction.checkpoint import caffe2
 from alphaction.checkpoint.reference_pickle import RESTRICTED_PICKLE, ForbiddenGlobal, to_plain
 from alphaction.errors import CheckpointError
 
 # The number at the beginning of every file of torch.save before version 1.6, as pickle writes it.
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+# How pickles begin that are no text: the opcode of the protocol's number.
+_PICKLE = b"\x80"
+ZIP, LEGACY, CAFFE2 = "PyTorch", "PyTorch before 1.6", "Caffe2 (pickled arrays)"
 _PRETRAINED_FOLDER = "models/pretrained_models"
 
 
@@ -26,12 +30,13 @@ def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> di
     Large files are mapped into memory, not copied: tensors are read when they are used.
 
     Args:
-        path: a file of torch.save, new or old format; also the original's training checkpoints.
+        path: a file of torch.save, new or old format; also the original's training checkpoints; or a Caffe2 .pkl.
         verify: read the whole file once and compare its checksums (new format only).
 
     Returns:
         A dict with the entry "model" (name -> tensor) and whatever else the file holds. The original's memory pool
-        ("person_pool") is a dict: movie -> second -> attributes of its boxes.
+        ("person_pool") is a dict: movie -> second -> attributes of its boxes. The weights of a Caffe2 file are
+        `Caffe2Weights`, by their own names.
 
     Raises:
         CheckpointError: the file is missing, not a checkpoint, damaged, or could run code.
@@ -39,8 +44,10 @@ def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> di
     path = pathlib.Path(path)
     _check_exists(path)
     try:
-        is_zip = _check_format(path, verify=verify)
-        return _normalise(_read(path, mmap=is_zip), path)
+        kind = file_format(path, verify=verify)
+        if kind == CAFFE2:
+            return {"model": caffe2.read_pickle(path)}
+        return _normalise(_read(path, mmap=kind == ZIP), path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -60,23 +67,25 @@ def _check_exists(path: pathlib.Path) -> None:
     raise CheckpointError(f"{path}: no such weight file (looked for {path.absolute()}). {advice}")
 
 
-def _check_format(path: pathlib.Path, *, verify: bool) -> bool:
-    """True for the zip format of PyTorch >= 1.6, False for the older one."""
+def file_format(path: pathlib.Path, *, verify: bool = False) -> str:
+    """`ZIP` (PyTorch >= 1.6), `LEGACY` or `CAFFE2`.
+
+    Raises:
+        CheckpointError: none of these.
+    """
     with path.open("rb") as file:
         head = file.read(64)
     if not head:
         raise CheckpointError(f"{path}: the file is empty")
     if zipfile.is_zipfile(path):
         _check_archive(path, verify=verify)
-        return True
+        return ZIP
     if head.startswith(b"PK\x03\x04"):
         raise CheckpointError(f"{path}: the file is damaged, its end is missing (an interrupted copy or download?)")
     if _LEGACY_MAGIC in head:
-        return False
-    if path.suffix == ".pkl":
-        raise CheckpointError(
-            f"{path}: a pickle that PyTorch did not write (Caffe2?) is not read; save its weights with torch.save"
-        )
+        return LEGACY
+    if path.suffix == ".pkl" or head.startswith(_PICKLE):
+        return CAFFE2
     kind = "a file of PyTorch before 0.2" if tarfile.is_tarfile(path) else "not a checkpoint written by PyTorch"
     raise CheckpointError(f"{path}: {kind}; expected a file of torch.save (.pth)")
 

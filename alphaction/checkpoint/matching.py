@@ -3,15 +3,20 @@
 A model's name takes the file's entry of the same name; failing that, the entry whose whole name is the longest ending
 of it that begins after a dot (`conv1.weight` fills `backbone.conv1.weight`, never `backbone.myconv1.weight`). One entry
 may fill several parameters. A prefix `module.` (DistributedDataParallel) in front of all names of a side is ignored.
+Caffe2 files are matched by `caffe2.caffe2_name` instead.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from alphaction.checkpoint import caffe2
+from alphaction.checkpoint.class_rows import SWITCH, ClassNames, RowReport, carry_rows
 from alphaction.errors import CheckpointError
 
 HEAD_PREFIX = "roi_heads."
@@ -20,6 +25,8 @@ BACKBONE_PREFIX = "backbone."
 _WRAPPER_PREFIX = "module."
 _COUNTER = "num_batches_tracked"
 _SHOWN = 5
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class LoadReport:
         unexpected: names in the file that the model has no place for.
         left_out: names in the file that `--no-head` drops.
         shape_skipped: (model name, shape in the file, shape in the model) of tensors that do not fit.
+        rows: of the last layer, where they were carried over by class name.
     """
 
     source: str
@@ -41,6 +49,7 @@ class LoadReport:
     unexpected: Sequence[str]
     left_out: Sequence[str]
     shape_skipped: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]
+    rows: RowReport | None = None
 
     @property
     def by_ending(self) -> list[str]:
@@ -67,6 +76,12 @@ class LoadReport:
             ("left out (--no-head)", list(self.left_out)),
             ("shape does not fit", [_shape_text(row) for row in self.shape_skipped]),
         ]
+        if self.rows is not None:
+            rows += [
+                ("classes carried over", list(self.rows.carried)),
+                ("classes initialised", list(self.rows.fresh)),
+                ("classes not used", list(self.rows.unused)),
+            ]
         lines += [f"  {title:<20} {len(names)}: {_some(names)}" for title, names in rows if names]
         return "\n".join(lines)
 
@@ -98,6 +113,9 @@ def plan_load(
         no_head: drop the file's entries that begin with `roi_heads.`.
     """
     expected, weights = without_wrapper(expected), without_wrapper(weights)
+    strangers: list[str] = []
+    if isinstance(weights, caffe2.Caffe2Weights):
+        weights, strangers = caffe2.renamed(weights, expected)
     left_out = [name for name in weights if no_head and name.startswith(HEAD_PREFIX)]
     dropped = set(left_out)
     offered = {name: tensor for name, tensor in weights.items() if name not in dropped}
@@ -116,14 +134,20 @@ def plan_load(
         loaded=loaded,
         # Counters of batch norms: files of frozen norms lack them, models with frozen norms have no use for them.
         missing=[name for name in missing if not name.endswith(_COUNTER)],
-        unexpected=[name for name in offered if name not in used and not name.endswith(_COUNTER)],
+        unexpected=[name for name in offered if name not in used and not name.endswith(_COUNTER)] + strangers,
         left_out=left_out,
         shape_skipped=misfits,
     )
 
 
 def load_weights(
-    model: nn.Module, weights: Mapping[str, Tensor], *, source: str, no_head: bool = False, advice: str = ""
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    source: str,
+    no_head: bool = False,
+    advice: str = "",
+    classes: ClassNames | None = None,
 ) -> LoadReport:
     """Copies a file's tensors into the model.
 
@@ -133,20 +157,26 @@ def load_weights(
         source: the file's name for messages.
         no_head: leave everything below `roi_heads.` as initialised.
         advice: what to do about shapes that do not fit; by default the flag and key that help.
+        classes: names of the classes, if both sides have them.
 
     Raises:
         CheckpointError: shapes do not fit, or nothing of the model's backbone is in the file; the model is unchanged.
     """
     model = unwrap(model)
     expected = model.state_dict()
+    own_names = dict(zip(without_wrapper(expected), expected, strict=True))
+    weights = without_wrapper(weights)
+    rows = None
+    if classes is not None and classes.by_name and classes.differ and not no_head:
+        weights, rows = _with_rows_by_name(weights, without_wrapper(expected), classes=classes, source=source)
     report = plan_load(expected, weights, source=source, no_head=no_head)
     if report.shape_skipped:
-        raise CheckpointError(_misfit_message(report, advice))
+        raise CheckpointError(_misfit_message(report, advice, classes))
     _check_backbone(report, weights)
-    weights = without_wrapper(weights)
-    own_names = dict(zip(without_wrapper(expected), expected, strict=True))
+    if isinstance(weights, caffe2.Caffe2Weights):
+        weights, _ = caffe2.renamed(weights, own_names)
     model.load_state_dict({own_names[name]: weights[entry] for name, entry in report.loaded.items()}, strict=False)
-    return report
+    return dataclasses.replace(report, rows=rows)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -160,11 +190,22 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_wrapper(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The state without `module.` in front, if all names have it."""
+    if isinstance(state, caffe2.Caffe2Weights):
+        return state
     if state and all(name.startswith(_WRAPPER_PREFIX) for name in state):
         return {name.removeprefix(_WRAPPER_PREFIX): tensor for name, tensor in state.items()}
     return dict(state)
+
+
+def _with_rows_by_name(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, classes: ClassNames, source: str
+) -> tuple[dict[str, Tensor], RowReport]:
+    last_layer = {name: entry for name, entry in match_names(expected, weights).items() if entry is not None}
+    last_layer = {name: entry for name, entry in last_layer.items() if name.startswith(PREDICTOR_PREFIX)}
+    rearranged, rows = carry_rows(last_layer, weights, expected, classes=classes, source=source)
+    return {**weights, **rearranged}, rows
 
 
 def _check_backbone(report: LoadReport, weights: Mapping[str, Tensor]) -> None:
@@ -174,6 +215,13 @@ def _check_backbone(report: LoadReport, weights: Mapping[str, Tensor]) -> None:
         return
     if not weights:
         raise CheckpointError(f"{report.source}: holds no weights at all")
+    if isinstance(weights, caffe2.Caffe2Weights) and report.loaded:
+        logger.warning(
+            "%s: only the last layer was filled. Of Caffe2 files the original knows the names of the I3D bodies; for "
+            "SlowFast it has none but those of the last layer, so the backbone keeps random values.",
+            report.source,
+        )
+        return
     raise CheckpointError(
         f"{report.source}: none of its {len(weights)} tensors fits the {'backbone' if wanted else 'model'}. The file "
         f"has {_some(list(weights))}; the model expects {_some([name for name in names if name.startswith(wanted)])}. "
@@ -181,13 +229,20 @@ def _check_backbone(report: LoadReport, weights: Mapping[str, Tensor]) -> None:
     )
 
 
-def _misfit_message(report: LoadReport, advice: str) -> str:
+def _misfit_message(report: LoadReport, advice: str, classes: ClassNames | None) -> str:
     rows = report.shape_skipped
     if all(name.startswith(PREDICTOR_PREFIX) for name, _, _ in rows):
         _, theirs, ours = rows[0]
-        advice = advice or (
-            f"Set MODEL.ROI_ACTION_HEAD.NUM_CLASSES to {theirs[0]}, or train with --no-head to start the head afresh."
-        )
+        if not advice:
+            advice = (
+                f"Set MODEL.ROI_ACTION_HEAD.NUM_CLASSES to {theirs[0]}, or train with --no-head to start the head "
+                "afresh."
+            )
+            if classes is not None and not classes.by_name:
+                advice += (
+                    f" Both sides name their classes: with {SWITCH} True and --transfer the rows of those of the same "
+                    f"name ({len(classes.pairs())} of them) are carried over."
+                )
         return (
             f"{report.source}: its last layer is made for {theirs[0]} classes, this model for {ours[0]} "
             f"(MODEL.ROI_ACTION_HEAD.NUM_CLASSES). {advice}"
