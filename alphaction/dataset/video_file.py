@@ -24,6 +24,7 @@ from alphaction.errors import VideoError
 logger = logging.getLogger(__name__)
 
 _warned: set[str] = set()  # paths; a video is warned of once per process, however often it is opened
+_STILL_FORMATS = frozenset({"mjpeg", "png", "bmp", "gif", "webp"})
 KEYS_BACK = 3  # earlier key frames that are tried when decoding from the nearest one does not give every frame
 
 
@@ -349,8 +350,11 @@ class VideoFile:
 
 
 def _is_cover(stream: av.VideoStream) -> bool:
-    """Whether the "video" track is the still picture that music files carry."""
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+    """Whether the "video" track is the still picture that music files and some films carry."""
+    if hasattr(av.stream, "Disposition"):
+        return bool(stream.disposition & av.stream.Disposition.attached_pic)
+    # PyAV 12 does not tell: a still format beside a track of another kind is taken for the cover.
+    return stream.name in _STILL_FORMATS and len(stream.container.streams.video) > 1
 
 
 def _reason(error: Exception) -> str:
