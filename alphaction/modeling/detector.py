@@ -17,6 +17,7 @@ from alphaction.modeling.head import ActionHead
 from alphaction.modeling.pooler import RoiPooler3d
 from alphaction.modeling.slowfast import SlowFast
 from alphaction.structures import ClipBatch, DetectorOutput, RoiFeatures
+from alphaction.structures.batch import normalize_clips
 
 
 class ActionDetector(nn.Module):
@@ -59,9 +60,15 @@ class ActionDetector(nn.Module):
         features = self.extract(batch)
         return DetectorOutput(logits=self.classify(features, memory), features=features)
 
+    @property
+    def needs_memory(self) -> bool:
+        """Whether the head has M blocks, which look at the memory."""
+        structure = self.roi_heads["action"].feature_extractor.ia_structure
+        return structure is not None and structure.needs_memory
+
     def extract(self, batch: ClipBatch) -> RoiFeatures:
         """Features of the persons' regions [R, C, 1, 1, 1] and, where the batch has object boxes, of the objects."""
-        maps = self.backbone(self._normalise(batch.slow, batch.sizes), self._normalise(batch.fast, batch.sizes))
+        maps = self.backbone(self._normalise(batch.slow, batch), self._normalise(batch.fast, batch))
         objects = batch.objects
         return RoiFeatures(
             person=self.pooler(maps, batch.regions),
@@ -79,12 +86,8 @@ class ActionDetector(nn.Module):
         """
         return self.roi_heads["action"](features, memory)
 
-    def _normalise(self, clips: Tensor | None, sizes: Sequence[tuple[int, int]]) -> Tensor | None:
-        """uint8 [N, 3, T, H, W] to float32 with mean 0 and deviation 1, and 0 in the padding outside `sizes` (h, w)."""
+    def _normalise(self, clips: Tensor | None, batch: ClipBatch) -> Tensor | None:
         if clips is None:
             return None
-        normalised = (clips.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        for clip, (height, width) in zip(normalised, sizes, strict=True):
-            clip[..., height:, :] = 0
-            clip[..., :, width:] = 0
-        return normalised
+        # In the model's own precision: that of the buffers, which follow `model.half()`.
+        return normalize_clips(clips, batch.sizes, self.pixel_mean, self.pixel_std).to(self.pixel_mean.dtype)
