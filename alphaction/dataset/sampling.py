@@ -49,7 +49,7 @@ class ClipSampling:
         for name in ("frame_num", "sample_rate", "tau", "alpha"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if self.tau % self.alpha:
+        if self.fast and self.tau % self.alpha:
             raise ValueError(f"alpha: got {self.alpha}, expected a divisor of tau = {self.tau}")
         if self.slow and self.frame_num < (self.tau + 1) // 2:
             raise ValueError(f"tau: got {self.tau}, no slow frame among frame_num = {self.frame_num} sampled frames")

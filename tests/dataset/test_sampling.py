@@ -159,6 +159,7 @@ def test_single_pathways_read_only_their_frames() -> None:
     slow_only = ClipSampling(frame_num=64, sample_rate=1, tau=16, alpha=8, fast=False)
     assert len(slow_only.fast_window()) == 0
     assert len(slow_only.slow_window()) == 4
+    assert len(ClipSampling(frame_num=64, sample_rate=1, tau=16, alpha=3, fast=False).slow_window()) == 4
     fast_only = ClipSampling(frame_num=64, sample_rate=1, tau=16, alpha=8, slow=False)
     assert len(fast_only.slow_window()) == 0
     assert len(fast_only.fast_window()) == 32
