@@ -249,7 +249,7 @@ def _chunks(path: Path) -> Iterator[np.ndarray]:
     with open(path, "rb") as file:
         while block := file.read(_CHUNK_BYTES):
             block += file.readline()
-            if b'"' in block or block.startswith(codecs.BOM_UTF8):
+            if b'"' in block or block.startswith(codecs.BOM_UTF8) or len(block) < 8:  # `_new_boxes` reads 8 bytes
                 raise _UnusualError
             if not block.endswith(b"\n"):
                 block += b"\n"

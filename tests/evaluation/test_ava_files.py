@@ -193,6 +193,13 @@ def test_the_quick_reader_agrees_with_the_patient_one(tmp_path_factory, rows, ch
     assert quick.unknown == patient.unknown
 
 
+def test_the_shortest_file_is_left_to_the_patient_reader(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(",,,,,,")
+    with pytest.raises(reader._UnusualError):
+        reader._read_quickly(path, ImageIndex(), {"1": 0}, True, True)
+
+
 def test_files_as_programs_write_them_take_the_quick_way(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("".join(f"m,{i // 4:04d},0.1,0.2,0.{i // 2 + 3},1,{i % 2 * 2 + 1},0.{i:05d}\r\n" for i in range(8)))
