@@ -1,8 +1,9 @@
 """Reads annotation files in AVA's CSV form.
 
 `video_id, timestamp, x1, y1, x2, y2, action_id[, person_id]`: corners in 0..1 of the frame's width and height, a row
-per action of a person; rows with the same keyframe, box and person id are one person. A row without an action (or with
-only the first two columns) is a keyframe without persons. A header line may name the columns, in any order.
+per action of a person; rows with the same keyframe, box and person id are one person. A row with only the first two
+columns is a keyframe without persons; a box without an action is left out and counted. A header line may name the
+columns, in any order.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from alphaction.dataset.json_annotations import ChooseClasses
-from alphaction.dataset.raw import ClassIndex, KeyframeTable, RawAnnotations, parse_time, person_ids
+from alphaction.dataset.raw import (
+    ClassIndex,
+    KeyframeTable,
+    RawAnnotations,
+    count_names,
+    parse_time,
+    person_ids,
+)
 from alphaction.errors import DataError
 
 _COLUMNS = {
@@ -40,6 +48,7 @@ class _Persons:
     actions: list[str] = field(default_factory=list)
     action_person: list[int] = field(default_factory=list)
     action_line: list[int] = field(default_factory=list)
+    without_action: list[str] = field(default_factory=list)
 
     def add(self, key: tuple, action: str, line: int) -> None:
         person = self.seen.setdefault(key, len(self.entry))
@@ -60,7 +69,7 @@ def read_csv_annotations(path: Path, choose_classes: ChooseClasses) -> RawAnnota
         raise DataError(f"{source}: the annotation file is neither JSON nor a CSV text ({error})") from None
     if not table.sizes:
         raise DataError(f"{source}: the annotation file has no usable rows; expected {_EXPECTED}")
-    numbers = [int(text) for text in set(persons.actions) if text.isdigit()]
+    numbers = [int(text) for text in set(persons.actions) if text.isdecimal()]
     index = choose_classes(None, max(numbers, default=0))
     classes, unknown = index.table(persons.actions)
     if unknown:
@@ -90,7 +99,12 @@ def _read_rows(rows: csv.reader, table: KeyframeTable, persons: _Persons, source
         if not movie or seconds is None:
             raise DataError(f"{where} has the video {movie!r} and the timestamp {time!r}, expected {_EXPECTED}")
         keyframe = table.add(movie, seconds)
+        if not any(box) and not action:
+            continue
+        if len(row) <= max(columns[:-1]):
+            raise DataError(f"{where} has {len(row)} columns, expected {_EXPECTED}; is the file cut off?")
         if not action:
+            persons.without_action.append(f"line {rows.line_num}")
             continue
         try:
             corners = [float(value) for value in box]
@@ -155,4 +169,5 @@ def _in_order(
         person_id=person_ids([key[5] for key in persons.seen])[by_keyframe],
         entry=[persons.entry[i] for i in by_keyframe.tolist()],
         entry_name="line",
+        dropped={"boxes without an action": count_names(persons.without_action)} if persons.without_action else {},
     )

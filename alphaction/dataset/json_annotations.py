@@ -229,5 +229,5 @@ def _class_categories(categories: list[object], source: str, *, ava: bool) -> Cl
 
 def _largest(ids: list) -> int:
     """The largest whole-number id; 0 when there is none."""
-    numbers = [int(i) for i in set(filter(lambda i: isinstance(i, (int, str)), ids)) if str(i).strip().isdigit()]
+    numbers = [int(i) for i in set(filter(lambda i: isinstance(i, (int, str)), ids)) if str(i).strip().isdecimal()]
     return max(numbers, default=0)

@@ -116,18 +116,19 @@ class ClassIndex:
     def __init__(
         self, classes: ClassList, *, origin: str, categories: ClassList | None = None, numbered: bool = False
     ) -> None:
-        """`categories` are the file's own, whose ids may differ from the list's: then names decide."""
+        """`categories` are the file's own. Where they number the list's names differently, names decide."""
         self.classes = classes
         self.origin = origin
         self.numbered = numbered
         self._by_name = {name: i for i, name in enumerate(classes.names)}
         self._by_id = classes.index()
         self.by_name = False
-        if categories is not None and categories.ids != classes.ids:
+        if categories is not None:
             folded = {name.casefold(): i for name, i in self._by_name.items()}
             matches = {i: folded.get(n.casefold()) for i, n in zip(categories.ids, categories.names, strict=True)}
             named = {class_id: index for class_id, index in matches.items() if index is not None}
-            if named:
+            # The same ids with other names are the same classes, spelt differently, unless all names are the list's.
+            if named and (categories.ids != classes.ids or len(named) == len(classes)) and named != self._by_id:
                 self._by_id, self.by_name = named, True
 
     def find(self, class_id: Hashable) -> int | None:

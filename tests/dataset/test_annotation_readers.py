@@ -165,6 +165,12 @@ def test_coco_names_decide_when_the_set_has_its_own_class_list(tmp_path):
     assert "matched with the class list by their names" in raw.notes[0]
 
 
+def test_coco_names_decide_when_the_same_ids_stand_for_other_names(tmp_path):
+    categories = [{"id": 1, "name": "run"}, {"id": 2, "name": "walk"}, {"id": 3, "name": CLASSES.names[2]}]
+    raw = read_annotations(write(tmp_path, coco(categories=categories)), CLASSES, 3)
+    assert persons(raw)[0][3] == [CLASSES.names.index("run")] and raw.classes == CLASSES
+
+
 def test_coco_ids_decide_when_no_name_is_known(tmp_path):
     raw = read_annotations(write(tmp_path, coco(categories=[{"id": 1, "name": "x"}])), CLASSES, 3)
     assert persons(raw)[0][3] == [0]
@@ -283,6 +289,7 @@ def test_csv_without_person_id_and_empty_keyframes(tmp_path):
     text = "v,1,0.1,0.2,0.5,0.6,1\nv,2\nv,3,,,,,\nv,4,0.1,0.2,0.5,0.6,\n"
     raw = read_annotations(write(tmp_path, text, "a.csv"), CLASSES)
     assert raw.time.tolist() == [1, 2, 3, 4] and raw.keyframe.tolist() == [0] and raw.person_id.tolist() == [-1]
+    assert raw.dropped == {"boxes without an action": (1, ["line 4"])}
 
 
 def test_csv_persons_with_names_and_classes_by_name(tmp_path):
@@ -312,6 +319,7 @@ CSV_FAULTS = [
         "line 2 has the video 'v' and the timestamp 'later'",
     ),
     ("no video", "v,1,0.1,0.2,0.5,0.6,1\n,2,0.1,0.1,0.5,0.6,1\n", "line 2 has the video ''"),
+    ("cut off", "v,1,0.1,0.2,0.5,0.6,1\nv,2,0.1,0.2,0.", "line 2 has 5 columns, expected video_id.* cut off"),
     ("six columns", "v,1,0.1,0.2,0.5,0.6\n", "the first row has 6 columns, expected 7 or 8"),
     ("no time in the first row", "v,later,0.1,0.2,0.5,0.6,1\n", "neither a row nor a header"),
     ("header only", "video_id,timestamp,x1,y1,x2,y2,action_id\n", "no usable rows"),
