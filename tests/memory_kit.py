@@ -1,4 +1,4 @@
-"""The memory as the golden tests of the network need it: pools by the recorded rules, windows around a clip."""
+"""The memory as the golden tests of the network need it, filled by the recorded rules."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import numpy as np
 import torch
 from goldens import fill
+
+from alphaction.structures import FeatureMemory, MemorySpan
 
 FEATURE = re.compile(
     r"(?P<absolute>numpy\.abs\()?fill\.(?P<kind>bell|unit)\('(?P<name>[^']+)', \(count, (?P<channels>\d+)\), salt"
@@ -31,28 +33,15 @@ def recorded_pool(entries, rule, *, salt, tag=""):
     return pool
 
 
-def penalised(pool, tags, now):
-    """The pool, each entry scaled by min(old / new, new / old) of the loss it is tagged with and the current one."""
-    return {key: value * (min(tags[key] / now, now / tags[key]) if now else 0.0) for key, value in pool.items()}
+def store_of(pool, cfg, *, channels, tags=None):
+    """A memory that holds the pool; `tags`: the loss of each entry."""
+    store = FeatureMemory(channels, step=cfg.MODEL.IA_STRUCTURE.MEMORY_STEP)
+    for key, persons in pool.items():
+        store.put([key], persons, [len(persons)], losses=[tags[key] if tags else 0.0])
+    return store
 
 
-def first_ones(count, slots):
-    return torch.arange(slots)
-
-
-def memory_window(pool, keys, cfg, *, channels, choose=first_ones):
-    """Memory [N, S, Q, C] around each (movie, second).
-
-    A second with more than Q persons keeps those that `choose(persons, Q)` names. The clip's own second stays empty.
-    """
+def span_of(cfg):
     node = cfg.MODEL.IA_STRUCTURE
     before, after = node.LENGTH
-    memory = torch.zeros(len(keys), before + 1 + after, node.MAX_PER_SEC, channels)
-    for i, (movie, second) in enumerate(keys):
-        for step in range(-before, after + 1):
-            persons = pool.get((movie, second + step * node.MEMORY_RATE))
-            if step and persons is not None:
-                if len(persons) > node.MAX_PER_SEC:
-                    persons = persons[choose(len(persons), node.MAX_PER_SEC)]
-                memory[i, step + before, : len(persons)] = persons
-    return memory
+    return MemorySpan(before=before, after=after, rate=node.MEMORY_RATE, persons=node.MAX_PER_SEC)

@@ -143,10 +143,18 @@ _C.MODEL.IA_STRUCTURE.DIM_INNER = 512
 _C.MODEL.IA_STRUCTURE.DIM_OUT = 512
 # Training: True weakens remembered features by how much the loss has changed since they were computed.
 _C.MODEL.IA_STRUCTURE.PENALTY = True
-# Remembered time before and after the clip, in steps of MEMORY_RATE seconds; two integers, at least 0.
+# Remembered moments before and after the clip; two integers, at least 0.
 _C.MODEL.IA_STRUCTURE.LENGTH = (30, 30)
-# Seconds between two remembered moments; an integer, at least 1.
+# From one remembered moment to the next, in slots of MEMORY_STEP seconds; an integer, at least 1.
 _C.MODEL.IA_STRUCTURE.MEMORY_RATE = 1
+# Ours. Seconds per slot of the memory, above 0: the time from one annotated keyframe to the next (AVA: 1). A keyframe
+# belongs to the nearest slot; of several in a slot the one nearest to its middle is remembered.
+_C.MODEL.IA_STRUCTURE.MEMORY_STEP = 1.0
+# Ours. Training: the form in which features are remembered, "float32" or "float16" (half the size). Testing: float32.
+_C.MODEL.IA_STRUCTURE.MEMORY_DTYPE = "float32"
+# Ours. Most memory for remembered features, in MiB; 0 = no bound. In training the keyframes that were seen longest ago
+# are forgotten when it is full; testing needs all of them and refuses to begin if they do not fit.
+_C.MODEL.IA_STRUCTURE.MEMORY_LIMIT_MB = 0
 # How the result joins the person's own feature: "concat" or "add".
 _C.MODEL.IA_STRUCTURE.FUSION = "concat"
 # Standard deviation of the initial weights; at least 0.
@@ -168,6 +176,8 @@ _C.MODEL.IA_STRUCTURE.ROI_DIM_REDUCE = True
 _C.MODEL.IA_STRUCTURE.USE_ZERO_INIT_CONV = True
 # Most objects of a clip, those of highest score; at least 0, at least 1 with an O block.
 _C.MODEL.IA_STRUCTURE.MAX_OBJECT = 0
+# Ours. True: on a data set without a file of detected objects O blocks see no objects. False: that is an error.
+_C.MODEL.IA_STRUCTURE.ALLOW_NO_OBJECTS = False
 
 # ----------------------------------------------------------------------------------------------------------- input
 _C.INPUT = CN()
@@ -284,6 +294,9 @@ _C.QUIRKS.SWAP_CLIP_SIZE = False
 _C.QUIRKS.KEEP_OBJECTS_UNFLIPPED = False
 # True: a person without a pose label is trained as the first pose. False: it does not count in the pose loss.
 _C.QUIRKS.UNLABELLED_POSE_IS_FIRST_CLASS = False
+# True: where a clip or a remembered moment has more persons than the interaction structure looks at, tests look at a
+# random choice of them, as training does. False: tests look at the first ones.
+_C.QUIRKS.RANDOM_CHOICE_IN_TEST = False
 
 # Folder for checkpoints, logs and results; made if it is missing.
 _C.OUTPUT_DIR = "."

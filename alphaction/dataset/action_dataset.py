@@ -173,6 +173,12 @@ class ActionDataset(Dataset):
             index=keyframe,
         )
 
+    def person_counts(self) -> np.ndarray:
+        """Persons that each sample brings, int64 [S]."""
+        counts = self._persons.counts()[self.keyframes]
+        limit = None if self._options.augmentation is None else self._options.augmentation.max_persons
+        return counts if limit is None else np.minimum(counts, limit)
+
     def persons(self, keyframe: int) -> tuple[Boxes, Tensor | None, Tensor | None]:
         """Persons to classify, in pixels of the annotated frame.
 

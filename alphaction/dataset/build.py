@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import cv2
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
@@ -238,11 +239,15 @@ def _objects(cfg: CfgNode, spec: Mapping[str, Any], raw: RawAnnotations, resolve
     if not _max_objects(cfg):
         return None
     if not spec["object_file"]:
-        raise ConfigError(
-            f"MODEL.IA_STRUCTURE.I_BLOCK_LIST has an 'O' block, but data set {spec['name']} has no file of detected "
-            "objects. Name one in its entry ('object_file', or 'object_boxes' in a dataset.yaml), or leave the 'O' "
-            "blocks out."
-        )
+        if not cfg.MODEL.IA_STRUCTURE.ALLOW_NO_OBJECTS:
+            raise ConfigError(
+                f"MODEL.IA_STRUCTURE.I_BLOCK_LIST has an 'O' block, but data set {spec['name']} has no file of "
+                "detected objects. Name one in its entry ('object_file', or 'object_boxes' in a dataset.yaml), leave "
+                "the 'O' blocks out, or set MODEL.IA_STRUCTURE.ALLOW_NO_OBJECTS True to let them see none."
+            )
+        logger.warning("Data set %s has no file of detected objects: O blocks see none.", spec["name"])
+        nothing = np.zeros(0, np.int64)
+        return PackedBoxes.pack(nothing, np.zeros((0, 4)), len(resolved.annotations), scores=nothing)
     return resolve_boxes(read_boxes(spec["object_file"], raw), resolved, what="object", clip=False)
 
 

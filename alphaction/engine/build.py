@@ -25,12 +25,16 @@ from alphaction.config import load_config, validate
 from alphaction.config.generate import ensure_generated
 from alphaction.config.paths_catalog import DatasetCatalog
 from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_num_classes
-from alphaction.engine.evaluate import EvalResult, check_evaluation_files, evaluate_dataset, predict, result_folder
+from alphaction.engine.evaluate import EvalResult, check_evaluation_files, evaluate_dataset, result_folder
+from alphaction.engine.memory import PersonMemory, check_memory
+from alphaction.engine.predict import predict, predict_with_memory
 from alphaction.engine.scalars import ScalarLog
 from alphaction.engine.train import VALIDATED, TrainOptions, train
 from alphaction.errors import ConfigError
 from alphaction.modeling import action_groups, build_criterion, build_detection_model, build_postprocess
+from alphaction.modeling.detector import ActionDetector
 from alphaction.solver import build_optimizer, build_scheduler
+from alphaction.structures import FeatureMemory, MemorySpan
 from alphaction.utils.atomic import write_text
 from alphaction.utils.device import resolve_device
 from alphaction.utils.logging import setup_logging
@@ -81,6 +85,9 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     state = checkpointer.resume_or_load(
         cfg.MODEL.WEIGHT, transfer=flags.transfer, no_head=flags.no_head, adjust_lr=flags.adjust_lr
     )
+    memory = _build_memory(cfg, model, train_set, device)
+    if memory is not None and state.resumed:
+        memory.load(state.extra)
     _save_config(cfg)  # not before all is read: a refused run must not touch the files of an earlier one
     tester = _Tester(cfg, model, device)
     writer = ScalarLog(pathlib.Path(cfg.OUTPUT_DIR), tensorboard=flags.tensorboard, start_iter=state.iteration)
@@ -113,7 +120,9 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
         validate=None if flags.skip_validation or not test_sets else validate_at,
         writer=writer,
         validated=int(state.extra.get(VALIDATED, 0)),
+        memory=memory,
     )
+    del memory, state  # the final test fills a memory of its own
     if not flags.skip_final_test:
         for dataset in test_sets:
             result = tester.run(dataset)
@@ -145,7 +154,7 @@ def test_from_config(config_file: str, opts: Sequence[str]) -> list[EvalResult]:
 class _Tester:
     """Runs the model over a data set and evaluates what it said."""
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, cfg: CfgNode, model: ActionDetector, device: torch.device) -> None:
         self._cfg = cfg
         self._model = model
         self._device = device
@@ -155,7 +164,11 @@ class _Tester:
         """Predicts, evaluates, writes the result files; `quiet` leaves out the table and the pictures."""
         cfg = self._cfg
         loader = build_loader(cfg, dataset, train=False)
-        predictions = predict(self._model, loader, self._postprocess, self._device)
+        memory = _build_memory(cfg, self._model, dataset, self._device)
+        if memory is None:
+            predictions = predict(self._model, loader, self._postprocess, self._device)
+        else:
+            predictions = predict_with_memory(self._model, loader, self._postprocess, self._device, memory=memory)
         result = evaluate_dataset(
             predictions,
             dataset,
@@ -173,6 +186,36 @@ class _Tester:
             if cfg.TEST.NUM_PICTURES:
                 logger.info("Pictures with predicted and true boxes: %s", folder / "pictures")
         return result
+
+
+def _build_memory(
+    cfg: CfgNode, model: ActionDetector, dataset: ActionDataset, device: torch.device
+) -> PersonMemory | None:
+    """An empty memory for the persons of a data set; None for a model without M blocks.
+
+    Raises:
+        ConfigError: the data set has nothing to remember, or (when testing) it does not fit.
+    """
+    if not model.needs_memory:
+        return None
+    node, training = cfg.MODEL.IA_STRUCTURE, dataset.is_training
+    before, after = node.LENGTH
+    span = MemorySpan(before=before, after=after, rate=node.MEMORY_RATE, persons=node.MAX_PER_SEC)
+    store = FeatureMemory(
+        node.DIM_IN,
+        step=node.MEMORY_STEP,
+        dtype=getattr(torch, node.MEMORY_DTYPE) if training else torch.float32,
+        max_bytes=node.MEMORY_LIMIT_MB * 2**20,
+    )
+    check_memory(dataset, store, span)
+    return PersonMemory(
+        store,
+        span,
+        key_of=dataset.annotations.key,
+        device=device,
+        penalty=training and node.PENALTY,
+        random_choice=training or cfg.QUIRKS.RANDOM_CHOICE_IN_TEST,
+    )
 
 
 def _start(

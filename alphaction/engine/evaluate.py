@@ -1,6 +1,4 @@
-"""Runs a model over a data set, and turns what it said into mAP, tables, files and pictures.
-
-The two halves are apart, so that predictions of several processes can be gathered in between (`merge_predictions`).
+"""Turns what a model said about a data set (`predict`) into mAP, tables, files and pictures.
 
 Shapes: N keyframes, P predicted persons, K classes.
 """
@@ -8,16 +6,14 @@ Shapes: N keyframes, P predicted persons, K classes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
 
+from alphaction.engine.predict import merge_predictions
 from alphaction.errors import ConfigError, DataError
 from alphaction.evaluation.ava import (
     ImageIndex,
@@ -25,7 +21,6 @@ from alphaction.evaluation.ava import (
     label_of_column,
     read_exclusions,
     read_ground_truth,
-    read_label_map,
     result_rows,
 )
 from alphaction.evaluation.files import result_file
@@ -33,7 +28,8 @@ from alphaction.evaluation.frame_map import PROTOCOLS, FrameMap, frame_map
 from alphaction.evaluation.matching import GroundTruth
 from alphaction.evaluation.pictures import draw_pictures
 from alphaction.evaluation.report import ANNOTATED_BOXES, DETECTED_BOXES, EvalResult
-from alphaction.structures import Annotations, ClassList, ClipBatch, Predictions
+from alphaction.formats.label_files import read_classes
+from alphaction.structures import Annotations, ClassList, Predictions
 from alphaction.structures.groups import ActionGroup
 
 __all__ = [
@@ -42,8 +38,6 @@ __all__ = [
     "check_evaluation_files",
     "evaluate_dataset",
     "load_predictions",
-    "merge_predictions",
-    "predict",
     "result_folder",
 ]
 
@@ -59,90 +53,6 @@ class EvalSet(Protocol):
     def keyframe_image(self, i: int) -> np.ndarray:
         """uint8 [h, w, 3] RGB."""
         ...
-
-
-def predict(
-    model: nn.Module,
-    loader: Iterable[ClipBatch | None],
-    postprocess: Callable[[Tensor], Tensor],
-    device: torch.device | str,
-    *,
-    progress: bool = True,
-) -> Predictions:
-    """Scores of all persons that the loader brings, in the order of the keyframes, whatever the order of the batches.
-
-    Args:
-        model: returns a `DetectorOutput` for a `ClipBatch`; each of its modules is in the mode it was in afterwards.
-        loader: yields batches; None = no clip of the batch was readable. A clip that comes twice counts once.
-        postprocess: logits [R, K] -> scores [R, K] in 0..1.
-        device: where the model is.
-        progress: shows a bar on a terminal.
-    """
-    parts: list[Predictions] = []
-    num_classes = 0
-    with _evaluating(model), torch.inference_mode():
-        for batch in tqdm(loader, desc="test", unit="batch", disable=None if progress else True, leave=False):
-            if batch is None or batch.num_persons == 0:
-                continue
-            scores = postprocess(model(batch.to(device, non_blocking=True)).logits).float().cpu().numpy()
-            parts.append(_batch_predictions(batch, scores))
-            num_classes = scores.shape[1]
-    return merge_predictions(parts, num_classes=num_classes)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; module by module, for some are frozen while others train."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _batch_predictions(batch: ClipBatch, scores: np.ndarray) -> Predictions:
-    counts = [len(boxes) for boxes in batch.persons]
-    sizes = np.array([boxes.size for boxes in batch.persons], np.int32).reshape(-1, 2)
-    confidence = np.ones(len(scores), np.float32)
-    if batch.person_scores is not None:
-        confidence = batch.person_scores.float().cpu().numpy()
-    return Predictions(
-        keyframe=np.repeat(np.asarray(batch.indices, np.int64), counts),
-        boxes=torch.cat([boxes.xyxy for boxes in batch.persons]).float().cpu().numpy(),
-        clip_size=np.repeat(sizes, counts, axis=0),
-        box_scores=confidence,
-        scores=scores,
-    )
-
-
-def merge_predictions(parts: Sequence[Predictions], *, num_classes: int = 0) -> Predictions:
-    """One `Predictions` of many, ascending by keyframe; of a keyframe in several parts the first part counts.
-
-    Args:
-        parts: of batches, or of processes (whose sampler may repeat clips to make equal shares).
-        num_classes: K of the result when there is no part.
-    """
-    if not parts:
-        shapes = {"keyframe": (0, np.int64), "box_scores": (0, np.float32)}
-        pairs = {
-            "boxes": ((0, 4), np.float32),
-            "clip_size": ((0, 2), np.int32),
-            "scores": ((0, num_classes), np.float32),
-        }
-        return Predictions(**{name: np.zeros(*args) for name, args in (shapes | pairs).items()})
-    keyframe = np.concatenate([part.keyframe for part in parts])
-    origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    order = np.argsort(keyframe, kind="stable")
-    frames, first = np.unique(keyframe[order], return_index=True)
-    chosen = origin[order][first]
-    order = order[origin[order] == chosen[np.searchsorted(frames, keyframe[order])]]
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in parts])[order]
-        for name in ("keyframe", "boxes", "clip_size", "box_scores", "scores")
-    }
-    return Predictions(**joined)
 
 
 def evaluate_dataset(
@@ -279,7 +189,7 @@ def _evaluated_classes(classes: ClassList, labelmap_file: str | None, notes: lis
     """The classes that count, and the position of each of the model's classes among them (-1: it does not count)."""
     if not labelmap_file:
         return classes, np.arange(len(classes))
-    counted = read_label_map(labelmap_file)
+    counted = read_classes(labelmap_file)
     column = label_of_column(classes, counted)
     known = int((column >= 0).sum())
     if known == 0:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
+from alphaction.engine.memory import MEMORY, PersonMemory
 from alphaction.errors import UserError
 from alphaction.structures import ClipBatch, DetectorOutput
 from alphaction.utils.meters import Meters
@@ -85,15 +86,17 @@ def train(
     validate: Callable[[int], None] | None,
     writer: ScalarWriter,
     validated: int = 0,
+    memory: PersonMemory | None = None,
 ) -> None:
     """Trains from `start_iter` to `options.max_iter`.
 
     Args:
-        model: returns a `DetectorOutput` for a `ClipBatch` on `device`.
+        model: returns a `DetectorOutput` for a `ClipBatch` on `device` and, if there is one, a window of the memory.
         criterion: `(logits, labels, num_boxes) -> losses, weighted total, metrics`.
         loader: yields the batches of the iterations `start_iter + 1 .. max_iter`; None = no clip was readable.
         validate: called with the iteration every `eval_period`, but not after the last iteration.
         validated: iteration of the last validation that the resumed checkpoint knows of (its entry `VALIDATED`).
+        memory: of the training set, for a model with M blocks. Checkpoints on the way hold it, the final one does not.
 
     Raises:
         TrainingError: the loss is not finite, or no batch holds anything to train on.
@@ -102,7 +105,7 @@ def train(
         logger.info("Nothing left to train: iteration %d of %d is done.", start_iter, options.max_iter)
     meters = Meters()
     empty = 0
-    milestones = _Milestones(model, checkpointer, validate, options=options, validated=validated)
+    milestones = _Milestones(model, checkpointer, validate, options=options, validated=validated, memory=memory)
     milestones.resume(start_iter)
     model.train()
     for iteration, batch, data_time in _timed(loader, start_iter, options.max_iter):
@@ -117,8 +120,8 @@ def train(
                 )
         else:
             empty = 0
-            scalars = _step(model, criterion, batch.to(device, non_blocking=True), optimizer, iteration=iteration)
-            meters.add(scalars)
+            batch = batch.to(device, non_blocking=True)
+            meters.add(_step(model, criterion, batch, optimizer, iteration=iteration, memory=memory))
         scheduler.step()
         meters.add({"time": time.perf_counter() - started + data_time, "data_time": data_time})
 
@@ -143,12 +146,14 @@ class _Milestones:
         *,
         options: TrainOptions,
         validated: int,
+        memory: PersonMemory | None,
     ) -> None:
         self._model = model
         self._checkpointer = checkpointer
         self._validate = validate
         self._options = options
         self._validated = validated
+        self._memory = memory
 
     def resume(self, start_iter: int) -> None:
         """Before the first iteration."""
@@ -162,7 +167,7 @@ class _Milestones:
         if name:
             self._save(name, iteration)
         if iteration == self._options.max_iter:
-            self._save("model_final", iteration)
+            self._save("model_final", iteration, with_memory=False)
         if self._is_due(iteration):
             self._run_validation(iteration)
             if name:
@@ -182,8 +187,12 @@ class _Milestones:
         self._validated = iteration
         self._model.train()
 
-    def _save(self, name: str, iteration: int) -> None:
-        self._checkpointer.save(name, iteration=iteration, extra={VALIDATED: self._validated})
+    def _save(self, name: str, iteration: int, *, with_memory: bool = True) -> None:
+        extra: dict[str, object] = {VALIDATED: self._validated}
+        if self._memory is not None and with_memory:
+            logger.info("Memory: %s", self._memory.describe())
+            extra[MEMORY] = self._memory.state_dict()
+        self._checkpointer.save(name, iteration=iteration, extra=extra)
 
 
 def _timed(
@@ -199,10 +208,17 @@ def _timed(
 
 
 def _step(
-    model: nn.Module, criterion: Criterion, batch: ClipBatch, optimizer: Optimizer, *, iteration: int
+    model: nn.Module,
+    criterion: Criterion,
+    batch: ClipBatch,
+    optimizer: Optimizer,
+    *,
+    iteration: int,
+    memory: PersonMemory | None,
 ) -> dict[str, float]:
     """One update; returns the losses and metrics by their logged names."""
-    output: DetectorOutput = model(batch)
+    around = () if memory is None else (memory.window(batch.keys),)
+    output: DetectorOutput = model(batch, *around)
     result = criterion(output.logits, batch.labels, num_boxes=float(batch.num_persons))
     total = result.total.item()
     if not math.isfinite(total):
@@ -215,6 +231,8 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     result.total.backward()
     optimizer.step()
+    if memory is not None:
+        memory.update(batch, output.features, loss=total)
     scalars = {name: value.item() for name, value in (result.losses | result.metrics).items()}
     scalars["loss_action"] = total
     if result.metrics:

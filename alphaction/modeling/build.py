@@ -32,17 +32,6 @@ def build_detection_model(cfg: CfgNode) -> ActionDetector:
     Raises:
         ConfigError: a key has a value that this version cannot build.
     """
-    if cfg.MODEL.IA_STRUCTURE.ACTIVE:  # the network is there; training and testing do not feed its memory yet
-        raise ConfigError(
-            "MODEL.IA_STRUCTURE.ACTIVE: got True, but interaction structures are not in this version yet. The configs "
-            "without them run: resnet50_4x16f_baseline.yaml, resnet101_8x8f_baseline.yaml, or your own with "
-            "MODEL.IA_STRUCTURE.ACTIVE False"
-        )
-    return build_network(cfg)
-
-
-def build_network(cfg: CfgNode) -> ActionDetector:
-    """`build_detection_model` for every configuration that has a network, with or without its training and testing."""
     backbone = build_backbone(cfg)
     return ActionDetector(
         backbone=backbone,
@@ -149,6 +138,7 @@ def build_interaction(cfg: CfgNode, *, dim_in: int) -> InteractionStructure:
                 per_second=node.MAX_PER_SEC,
                 seconds_before=node.LENGTH[0],
                 seconds_after=node.LENGTH[1],
+                random_in_test=cfg.QUIRKS.RANDOM_CHOICE_IN_TEST,
             ),
             options=BlockOptions(
                 dim_inner=node.DIM_INNER,

@@ -58,6 +58,8 @@ class ContextLimits:
         persons, objects: per clip.
         per_second: Q, persons of a second of memory.
         seconds_before, seconds_after: the memory's length; S = before + 1 + after.
+        random_in_test: where there are more than fit, a random choice of them in testing, too (in training always),
+            instead of the first ones.
     """
 
     persons: int
@@ -65,6 +67,7 @@ class ContextLimits:
     per_second: int
     seconds_before: int
     seconds_after: int
+    random_in_test: bool = False
 
     @property
     def seconds(self) -> int:
@@ -287,7 +290,9 @@ class InteractionStructure(nn.Module):
 
     def choose(self, count: int, slots: int) -> Tensor:
         """Which of `count` rows fill the slots: a random subset in training, the first ones in testing."""
-        return torch.randperm(count)[:slots] if self.training else torch.arange(slots)
+        if self.training or self.limits.random_in_test:
+            return torch.randperm(count)[:slots]
+        return torch.arange(slots)
 
     def block(self, layer: int, column: int) -> InteractionBlock:
         return getattr(self, self.block_names[layer][column])

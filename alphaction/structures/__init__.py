@@ -3,6 +3,7 @@
 from alphaction.structures.annotations import Annotations, ClassList, ClipKey, PackedBoxes
 from alphaction.structures.batch import ClipBatch, ClipSample, DetectorOutput, RoiFeatures
 from alphaction.structures.boxes import Boxes
+from alphaction.structures.memory import FeatureMemory, MemorySpan
 from alphaction.structures.predictions import Predictions
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "ClipKey",
     "ClipSample",
     "DetectorOutput",
+    "FeatureMemory",
+    "MemorySpan",
     "PackedBoxes",
     "Predictions",
     "RoiFeatures",

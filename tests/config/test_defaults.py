@@ -18,6 +18,11 @@ YAML_FILES = sorted((ROOT / "config_files").glob("*.yaml"))
 
 OURS = {
     "MODEL.DEVICE": "auto",
+    "MODEL.IA_STRUCTURE.MEMORY_STEP": 1.0,
+    "MODEL.IA_STRUCTURE.MEMORY_DTYPE": "float32",
+    "MODEL.IA_STRUCTURE.MEMORY_LIMIT_MB": 0,
+    "MODEL.IA_STRUCTURE.ALLOW_NO_OBJECTS": False,
+    "QUIRKS.RANDOM_CHOICE_IN_TEST": False,
     "INPUT.FRAME_RATE": 25.0,
     "DATASETS.ON_ERROR": "raise",
     "TEST.BOXES": "auto",

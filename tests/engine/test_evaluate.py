@@ -13,10 +13,9 @@ from torch import nn
 from alphaction.engine.evaluate import (
     evaluate_dataset,
     load_predictions,
-    merge_predictions,
-    predict,
     result_folder,
 )
+from alphaction.engine.predict import merge_predictions, predict
 from alphaction.errors import ConfigError, DataError, UserError, VideoError
 from alphaction.structures import (
     Annotations,

@@ -69,7 +69,6 @@ def test_the_criterion_takes_its_options_from_the_config():
         ([HEAD + "FEATURE_EXTRACTOR", "x"], "FEATURE_EXTRACTOR: got 'x', expected one of '2MLPFeatureExtractor'"),
         ([HEAD + "PREDICTOR", "x"], "PREDICTOR: got 'x', expected one of 'FCPredictor'"),
         ([HEAD + "NUM_CLASSES", 0], "NUM_CLASSES: got 0, expected the number of action classes"),
-        (["MODEL.IA_STRUCTURE.ACTIVE", True], "IA_STRUCTURE.ACTIVE: got True, .* resnet50_4x16f_baseline.yaml"),
     ],
 )
 def test_what_cannot_be_built(opts, message):

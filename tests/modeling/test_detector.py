@@ -1,102 +1,16 @@
 import pytest
 import torch
-from goldens import available, fill, load, parity, read_record, record_files
-from memory_kit import memory_window, recorded_pool
-from model_kit import REPOSITORY, clip_batch, config_of, split_boxes
+from goldens import fill, read_record, record_files
+from model_kit import REPOSITORY, clip_batch
 from torch import nn
 
 from alphaction.config import load_config
-from alphaction.modeling import build_criterion, build_postprocess
-from alphaction.modeling.build import build_network
+from alphaction.modeling import build_criterion, build_detection_model
 from alphaction.modeling.detector import ActionDetector
 from alphaction.modeling.head import ActionHead
 from alphaction.modeling.pooler import RoiPooler3d
 from alphaction.modeling.slowfast import Body, SlowFast
 from alphaction.structures import Boxes
-
-GOLDENS = available("e2e_")
-
-
-def model_of(case, cfg):
-    with torch.device("meta"):  # every weight is filled below, none need be drawn
-        model = build_network(cfg)
-    model = model.to_empty(device="cpu")
-    model.pixel_mean.copy_(torch.tensor(cfg.INPUT.PIXEL_MEAN).reshape(-1, 1, 1, 1))
-    model.pixel_std.copy_(torch.tensor(cfg.INPUT.PIXEL_STD).reshape(-1, 1, 1, 1))
-    return fill.fill_module(model, case["weight_salt"]).eval()
-
-
-def batches_of(case, arrays, name, cfg):
-    """The case's batches as the loader makes them: persons as they are, regions enlarged, objects if there are any."""
-    clips = [clip for batch in case["batches"] for clip in batch]
-    sizes = [(clip["height"], clip["width"]) for clip in clips]
-    persons = split_boxes(arrays[f"{name}/in/person_boxes"], [clip["persons"] for clip in clips], sizes)
-    objects = None
-    if f"{name}/in/object_boxes" in arrays:
-        objects = split_boxes(arrays[f"{name}/in/object_boxes"], [clip["objects"] for clip in clips], sizes)
-    first = 0
-    for batch in case["batches"]:
-        rows = slice(first, first + len(batch))
-        first = rows.stop
-        regions = [boxes.extend(cfg.TEST.EXTEND_SCALE) for boxes in persons[rows]]
-        yield clip_batch(
-            batch, case, persons=persons[rows], regions=regions, objects=None if objects is None else objects[rows]
-        )
-
-
-def classify(model, cfg, keys, features, pool):
-    """Second pass: logits of every batch with the memory of all of them."""
-    logits = []
-    for batch_keys, batch in zip(keys, features, strict=True):
-        memory = None
-        if cfg.MODEL.IA_STRUCTURE.ACTIVE:
-            memory = memory_window(pool, batch_keys, cfg, channels=batch.person.shape[1])
-        logits.append(model.classify(batch, memory))
-    return torch.cat(logits)
-
-
-@pytest.mark.parametrize("golden", GOLDENS)
-@torch.no_grad()
-def test_recorded_features_logits_and_scores(golden):
-    meta, arrays = load(golden)
-    report = parity.Report(golden)
-    for name, case in meta["cases"].items():
-        if "same_as" in case:
-            continue  # a second pass over the features of that case, below
-        cfg = config_of(case)
-        model, postprocess = model_of(case, cfg), build_postprocess(cfg)
-        batches = list(batches_of(case, arrays, name, cfg))
-        features = [model.extract(batch) for batch in batches]
-        keys = [[(clip["movie"], clip["timestamp"]) for clip in batch] for batch in case["batches"]]
-        pool = {
-            key: persons
-            for batch_keys, batch in zip(keys, features, strict=True)
-            for key, persons in zip(batch_keys, batch.person.flatten(1).split(batch.person_counts), strict=True)
-        }
-        report.close(
-            "boxes", torch.cat([b.xyxy for batch in batches for b in batch.persons]), arrays[f"{name}/out/boxes"]
-        )
-        for kind in ("person", "object"):
-            if f"{name}/out/{kind}_pooled" in arrays:
-                pooled = torch.cat([getattr(batch, kind).flatten(1) for batch in features])
-                report.close(f"{kind} pooled", pooled, arrays[f"{name}/out/{kind}_pooled"])
-        logits = classify(model, cfg, keys, features, pool)
-        report.close("logits", logits, arrays[f"{name}/out/logits"])
-        report.close("scores", postprocess(logits), arrays[f"{name}/out/scores"])
-
-        for again, other in meta["cases"].items():
-            if other.get("same_as") == name:
-                extra = recorded_pool(other["extra_pool"], other["pool_feature"], salt=case["clip_salt"])
-                refined = []
-                hook = model.roi_heads["action"].feature_extractor.ia_structure.register_forward_hook(
-                    lambda module, given, output, into=refined: into.append(output)
-                )
-                logits = classify(model, cfg, keys, features, pool | extra)
-                hook.remove()
-                report.close(f"{again} ia_out", torch.cat(refined), arrays[f"{again}/out/ia_out"])
-                report.close(f"{again} logits", logits, arrays[f"{again}/out/logits"])
-                report.close(f"{again} scores", postprocess(logits), arrays[f"{again}/out/scores"])
-    report.finish()
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "config_files").glob("*.yaml")), ids=lambda path: path.stem)
@@ -105,7 +19,7 @@ def test_every_shipped_config_builds_with_the_recorded_names(path):
     if cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES == 0:  # the data set's number, which is not read here
         cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES = 3
     with torch.device("meta"):
-        model = build_network(cfg)
+        model = build_detection_model(cfg)
     build_criterion(cfg)
     records = record_files("keys", "*")
     if path.stem in records:

@@ -1,12 +1,15 @@
 """Pooler, head, losses and scores together, on the recorded small feature maps."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from goldens import fill, load, parity
-from memory_kit import memory_window, penalised, recorded_pool
+from memory_kit import recorded_pool, span_of, store_of
 from model_kit import cases_of, config_of, split_boxes, tensor
 
+from alphaction.engine.memory import penalty_factors
 from alphaction.modeling import build_criterion, build_postprocess
 from alphaction.modeling.build import build_head, build_pooler
 from alphaction.structures import RoiFeatures
@@ -70,18 +73,11 @@ def recorded_memory(inputs, case, cfg, choices):
     The original chooses clip by clip: first among the persons of the other seconds, then among the clip's own.
     """
     pool = recorded_pool(inputs["pool"], inputs["pool_feature"], salt=inputs["salt"], tag=inputs["tag"])
+    store = store_of(pool, cfg, channels=case["dim_in"])
     limit = cfg.MODEL.IA_STRUCTURE.MAX_PER_SEC
     windows, own = [], []
     for key, count in zip(keys_of(inputs), inputs["person_counts"], strict=True):
-        windows.append(
-            memory_window(
-                pool,
-                [key],
-                cfg,
-                channels=case["dim_in"],
-                choose=lambda n, k: choices.take("sample_mem_feature", n, k),
-            )
-        )
+        windows.append(store.window([key], span_of(cfg), choose=lambda n, k: choices.take("sample_mem_feature", n, k)))
         if count > limit:
             own.append(choices.take("sample_mem_feature", count, limit))
     return torch.cat(windows), own
@@ -138,10 +134,13 @@ def training_memory(inputs, case, cfg):
     if not cfg.MODEL.IA_STRUCTURE.ACTIVE:
         return None
     pool = recorded_pool(inputs["pool"], inputs["pool_feature"], salt=inputs["salt"], tag=inputs["tag"])
+    tags = {(movie, second): loss for movie, second, loss in inputs["loss_tags"]}
+    store = store_of(pool, cfg, channels=case["dim_in"], tags=tags)
+    weigh = None
     if cfg.MODEL.IA_STRUCTURE.PENALTY:
-        tags = {(movie, second): loss for movie, second, loss in inputs["loss_tags"]}
-        pool = penalised(pool, tags, case["cur_loss"])
-    return memory_window(pool, keys_of(inputs), cfg, channels=case["dim_in"])
+        # The original's "no iteration before" is a loss of 0.
+        weigh = functools.partial(penalty_factors, now=case["cur_loss"] or None)
+    return store.window(keys_of(inputs), span_of(cfg), weigh=weigh)
 
 
 @pytest.mark.parametrize(("golden", "name"), cases_of("head_train_small"))

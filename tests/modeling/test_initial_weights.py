@@ -7,7 +7,7 @@ import torch
 from goldens import load, read_record, record_files
 from model_kit import config_of
 
-from alphaction.modeling.build import build_backbone, build_network
+from alphaction.modeling.build import build_backbone, build_detection_model
 
 RECORD = load("initial_weights")
 
@@ -15,7 +15,7 @@ RECORD = load("initial_weights")
 @pytest.mark.parametrize("config", sorted(RECORD["configs"]))
 def test_recorded_distributions(config):
     torch.manual_seed(0)
-    state = build_network(config_of({"config": config, "opts": []})).state_dict()
+    state = build_detection_model(config_of({"config": config, "opts": []})).state_dict()
     recorded = RECORD["configs"][config]
     assert list(state) == list(recorded)
     for key, value in state.items():
@@ -38,7 +38,7 @@ def test_recorded_gamma_of_fresh_residual_branches():
 def test_uniform_layers_keep_to_their_bounds():
     """fc1 and fc2 are uniform within sqrt(3 / fan-in), so that their variance is 1 / fan-in."""
     cfg = config_of({"config": None, "opts": ["MODEL.BACKBONE.CONV_BODY", "Slowfast-Tiny"]})
-    extractor = build_network(cfg).roi_heads["action"].feature_extractor
+    extractor = build_detection_model(cfg).roi_heads["action"].feature_extractor
     for layer in (extractor.fc1, extractor.fc2):
         bound = math.sqrt(3 / layer.in_features)
         assert layer.weight.abs().max().item() <= bound

@@ -1,0 +1,184 @@
+"""Runs a model over a data set: in one pass, or in two where persons are classified with the memory of all others.
+
+Shapes: N keyframes, P predicted persons, R persons of a batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from alphaction.engine.memory import PersonMemory
+from alphaction.modeling.detector import ActionDetector
+from alphaction.structures import ClipBatch, Predictions, RoiFeatures
+
+#: Clips that the second pass classifies at once: it takes features, not frames.
+CLIPS_AT_ONCE = 64
+
+
+def predict(
+    model: nn.Module,
+    loader: Iterable[ClipBatch | None],
+    postprocess: Callable[[Tensor], Tensor],
+    device: torch.device | str,
+    *,
+    progress: bool = True,
+) -> Predictions:
+    """Scores of all persons that the loader brings, in the order of the keyframes, whatever the order of the batches.
+
+    Args:
+        model: returns a `DetectorOutput` for a `ClipBatch`; each of its modules is in the mode it was in afterwards.
+        loader: yields batches; None = no clip of the batch was readable. A clip that comes twice counts once.
+        postprocess: logits [R, K] -> scores [R, K] in 0..1.
+        device: where the model is.
+        progress: shows a bar on a terminal.
+    """
+    parts: list[Predictions] = []
+    with _evaluating(model), torch.inference_mode():
+        for batch in _bar(loader, "test", shown=progress):
+            if batch is not None and batch.num_persons:
+                scores = postprocess(model(batch.to(device, non_blocking=True)).logits)
+                parts.append(_batch_predictions(batch, scores))
+    return merge_predictions(parts)
+
+
+def predict_with_memory(
+    model: ActionDetector,
+    loader: Iterable[ClipBatch | None],
+    postprocess: Callable[[Tensor], Tensor],
+    device: torch.device | str,
+    *,
+    memory: PersonMemory,
+    clips_at_once: int = CLIPS_AT_ONCE,
+    progress: bool = True,
+) -> Predictions:
+    """`predict` for a model with M blocks: features of all clips first, which fill the memory, then their classes.
+
+    Features wait in main memory: 4 bytes times the feature's width for each person and object, and once more for each
+    person in the memory.
+
+    Args:
+        memory: an empty one.
+        clips_at_once: how many clips the second pass takes at a time.
+    """
+    seen: list[_Seen] = []
+    with _evaluating(model), torch.inference_mode():
+        for batch in _bar(loader, "features", shown=progress):
+            if batch is not None and batch.num_persons:
+                features = _moved(model.extract(batch.to(device, non_blocking=True)), "cpu")
+                memory.update(batch, features, loss=0.0)
+                seen.append(_Seen(replace(batch, slow=None, fast=None), features))
+        parts: list[Predictions] = []
+        for group in _bar(_groups(seen, clips_at_once), "classes", shown=progress):
+            window = memory.window([key for one in group for key in one.batch.keys])
+            scores = postprocess(model.classify(_moved(_joined(group), device), window))
+            counts = [one.batch.num_persons for one in group]
+            parts += [_batch_predictions(one.batch, s) for one, s in zip(group, scores.split(counts), strict=True)]
+    return merge_predictions(parts)
+
+
+class _Seen(NamedTuple):
+    """A batch after the first pass."""
+
+    batch: ClipBatch  # without frames
+    features: RoiFeatures
+
+
+def _groups(seen: Sequence[_Seen], clips: int) -> list[list[_Seen]]:
+    """Successive batches together, up to so many clips (or one batch with more)."""
+    groups: list[list[_Seen]] = []
+    room = 0
+    for one in seen:
+        if len(one.batch) > room:
+            groups.append([])
+            room = max(clips, len(one.batch))
+        groups[-1].append(one)
+        room -= len(one.batch)
+    return groups
+
+
+def _joined(group: Sequence[_Seen]) -> RoiFeatures:
+    features = [one.features for one in group]
+    objects = [one.object for one in features if one.object is not None]
+    return RoiFeatures(
+        person=torch.cat([one.person for one in features]),
+        person_counts=[count for one in features for count in one.person_counts],
+        object=torch.cat(objects) if objects else None,
+        object_counts=[count for one in features for count in one.object_counts] if objects else None,
+    )
+
+
+def _moved(features: RoiFeatures, device: torch.device | str) -> RoiFeatures:
+    """float32 on `device`."""
+    objects = features.object
+    return replace(
+        features,
+        person=features.person.to(device, torch.float32),
+        object=None if objects is None else objects.to(device, torch.float32),
+    )
+
+
+def _bar(items: Iterable, text: str, *, shown: bool) -> tqdm:
+    return tqdm(items, desc=text, unit="batch", disable=None if shown else True, leave=False)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; module by module, for some are frozen while others train."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _batch_predictions(batch: ClipBatch, scores: Tensor) -> Predictions:
+    counts = [len(boxes) for boxes in batch.persons]
+    sizes = np.array([boxes.size for boxes in batch.persons], np.int32).reshape(-1, 2)
+    confidence = np.ones(len(scores), np.float32)
+    if batch.person_scores is not None:
+        confidence = batch.person_scores.float().cpu().numpy()
+    return Predictions(
+        keyframe=np.repeat(np.asarray(batch.indices, np.int64), counts),
+        boxes=torch.cat([boxes.xyxy for boxes in batch.persons]).float().cpu().numpy(),
+        clip_size=np.repeat(sizes, counts, axis=0),
+        box_scores=confidence,
+        scores=scores.float().cpu().numpy(),
+    )
+
+
+def merge_predictions(parts: Sequence[Predictions], *, num_classes: int = 0) -> Predictions:
+    """One `Predictions` of many, ascending by keyframe; of a keyframe in several parts the first part counts.
+
+    Args:
+        parts: of batches, or of processes (whose sampler may repeat clips to make equal shares).
+        num_classes: K of the result when there is no part.
+    """
+    if not parts:
+        shapes = {"keyframe": (0, np.int64), "box_scores": (0, np.float32)}
+        pairs = {
+            "boxes": ((0, 4), np.float32),
+            "clip_size": ((0, 2), np.int32),
+            "scores": ((0, num_classes), np.float32),
+        }
+        return Predictions(**{name: np.zeros(*args) for name, args in (shapes | pairs).items()})
+    keyframe = np.concatenate([part.keyframe for part in parts])
+    origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    order = np.argsort(keyframe, kind="stable")
+    frames, first = np.unique(keyframe[order], return_index=True)
+    chosen = origin[order][first]
+    order = order[origin[order] == chosen[np.searchsorted(frames, keyframe[order])]]
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])[order]
+        for name in ("keyframe", "boxes", "clip_size", "box_scores", "scores")
+    }
+    return Predictions(**joined)
