@@ -17,14 +17,16 @@ ALLOWED = {
     "utils": {"errors"},
     "config": {"errors", "utils"},
     "structures": {"errors", "utils"},
+    "formats": {"errors", "utils", "structures"},
     "layers": {"errors", "utils", "structures"},
     "modeling": {"errors", "utils", "structures", "layers"},
-    "dataset": {"errors", "utils", "structures"},
-    "evaluation": {"errors", "utils", "structures"},
+    "dataset": {"errors", "utils", "structures", "formats"},
+    "evaluation": {"errors", "utils", "structures", "formats"},
     "solver": {"errors", "utils"},
     "checkpoint": {"errors", "utils"},
     "synthetic": {"errors", "utils"},
-    "engine": {"errors", "utils", "config", "structures", "modeling", "dataset", "evaluation", "solver", "checkpoint"},
+    "engine": {"errors", "utils", "config", "structures", "formats", "modeling", "dataset", "evaluation", "solver",
+               "checkpoint"},  # fmt: skip
 }
 
 

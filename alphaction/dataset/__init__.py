@@ -3,7 +3,6 @@
 from alphaction.dataset.action_dataset import ActionDataset, ClipOptions
 from alphaction.dataset.annotations import read_annotations
 from alphaction.dataset.build import build_datasets, build_loader, class_list, set_num_classes
-from alphaction.dataset.label_files import read_classes
 from alphaction.dataset.report import DataReport
 
 __all__ = [
@@ -14,6 +13,5 @@ __all__ = [
     "build_loader",
     "class_list",
     "read_annotations",
-    "read_classes",
     "set_num_classes",
 ]

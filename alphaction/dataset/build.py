@@ -20,7 +20,6 @@ from alphaction.dataset.action_dataset import ActionDataset, ClipOptions, check_
 from alphaction.dataset.annotations import check_num_classes, read_annotations
 from alphaction.dataset.box_files import read_boxes
 from alphaction.dataset.collate import collate
-from alphaction.dataset.label_files import read_classes
 from alphaction.dataset.raw import RawAnnotations
 from alphaction.dataset.resolve import Resolved, resolve, resolve_boxes
 from alphaction.dataset.samplers import TestBatchSampler, TrainBatchSampler
@@ -28,6 +27,7 @@ from alphaction.dataset.sampling import ClipSampling
 from alphaction.dataset.transforms import AugmentationPolicy, ClipTransform
 from alphaction.dataset.video_index import VideoIndex
 from alphaction.errors import ConfigError, DataError
+from alphaction.formats.label_files import read_classes
 from alphaction.structures import ClassList, PackedBoxes
 from alphaction.utils.device import resolve_device
 

@@ -20,22 +20,12 @@ from alphaction.dataset.raw import (
     KeyframeTable,
     RawAnnotations,
     count_names,
-    parse_time,
     person_ids,
 )
 from alphaction.errors import DataError
+from alphaction.formats.ava_columns import NEEDED, header_columns, parse_time
 
-_COLUMNS = {
-    "movie": ("video_id", "video", "movie", "movie_id", "video_name", "clip"),
-    "time": ("timestamp", "time", "second", "frame_timestamp", "middle_frame_timestamp"),
-    "x1": ("x1", "xmin", "x_min", "entity_box_x1"),
-    "y1": ("y1", "ymin", "y_min", "entity_box_y1"),
-    "x2": ("x2", "xmax", "x_max", "entity_box_x2"),
-    "y2": ("y2", "ymax", "y_max", "entity_box_y2"),
-    "action": ("action_id", "action", "label", "label_id", "class", "class_id", "category_id"),
-    "person": ("person_id", "person", "entity_id", "track_id"),
-}
-_ORDER = tuple(_COLUMNS)
+_ORDER = (*NEEDED, "person")
 _EXPECTED = "video_id,timestamp,x1,y1,x2,y2,action_id,person_id (person_id may be left out)"
 
 
@@ -119,12 +109,11 @@ def _find_columns(row: list[str], source: str) -> tuple[list[int], bool]:
         if len(row) not in (2, 7, 8):
             raise DataError(f"{source}: the first row has {len(row)} columns, expected 7 or 8: {_EXPECTED}")
         return list(range(len(_ORDER))), False
-    names = [cell.casefold() for cell in row]
-    found = {key: next((names.index(n) for n in known if n in names), -1) for key, known in _COLUMNS.items()}
-    missing = [key for key, position in found.items() if position < 0 and key != "person"]
+    found = header_columns(row)
+    missing = [key for key in NEEDED if key not in found]
     if not missing:
-        return list(found.values()), True
-    if len(missing) == len(_COLUMNS) - 1 and len(row) in (7, 8) and all(parse_time(cell) is None for cell in row):
+        return [found.get(key, -1) for key in _ORDER], True
+    if len(missing) == len(NEEDED) and len(row) in (7, 8) and all(parse_time(cell) is None for cell in row):
         return list(range(len(_ORDER))), True  # a header in other words
     raise DataError(
         f"{source}: the first line is neither a row nor a header that names all columns; "

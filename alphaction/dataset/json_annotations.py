@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from alphaction.dataset.label_files import read_classes
 from alphaction.dataset.raw import (
     ClassIndex,
     KeyframeTable,
@@ -24,10 +23,11 @@ from alphaction.dataset.raw import (
     find_row,
     parse_boxes,
     parse_file_name,
-    parse_time,
     person_ids,
 )
 from alphaction.errors import DataError
+from alphaction.formats.ava_columns import parse_time
+from alphaction.formats.label_files import read_classes
 from alphaction.structures import ClassList
 
 # (the file's own classes or None, the largest whole-number id in use) -> the classes to use

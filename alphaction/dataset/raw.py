@@ -16,6 +16,7 @@ from typing import NoReturn
 import numpy as np
 
 from alphaction.errors import DataError
+from alphaction.formats.ava_columns import parse_time
 from alphaction.structures import ClassList, ClipKey
 
 NUM_CLASSES_KEY = "MODEL.ROI_ACTION_HEAD.NUM_CLASSES"
@@ -191,17 +192,6 @@ def numbered_classes(count: int) -> ClassList:
 def count_names(names: Sequence[str]) -> tuple[int, list[str]]:
     """(how many, the first five): what `RawAnnotations.dropped` holds per reason."""
     return len(names), list(names[:5])
-
-
-def parse_time(value: object) -> float | None:
-    """Seconds from a number or a text such as "0902" or "12.5"; None if it is neither or negative."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        time = float(value)
-    except ValueError:
-        return None
-    return time if math.isfinite(time) and time >= 0 else None
 
 
 def parse_file_name(name: str) -> tuple[str, float] | None:

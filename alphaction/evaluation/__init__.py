@@ -5,7 +5,6 @@ from alphaction.evaluation.ava import (
     read_detections,
     read_exclusions,
     read_ground_truth,
-    read_label_map,
     result_rows,
 )
 from alphaction.evaluation.frame_map import PROTOCOLS, FrameMap, Protocol, frame_map
@@ -24,6 +23,5 @@ __all__ = [
     "read_detections",
     "read_exclusions",
     "read_ground_truth",
-    "read_label_map",
     "result_rows",
 ]

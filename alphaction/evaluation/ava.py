@@ -1,4 +1,4 @@
-"""Predictions and AVA's files (ground truth, detections, label map, exclusions) as the arrays of `frame_map`.
+"""Predictions and AVA's files (ground truth, detections, exclusions) as the arrays of `frame_map`.
 
 Keyframes are named "<video>,<second>": whole seconds have four digits, as in AVA ("0902"), others are exact decimals
 ("12.5"). Corners are in 0..1 of the frame with five decimals, so a number equals that of the written `result.csv`.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,38 +70,6 @@ class ImageIndex:
         pairs = zip(annotations.movie.tolist(), annotations.time.tolist(), strict=True)
         rows = [images(annotations.movies[movie], time) for movie, time in pairs]
         return images, np.array(rows, np.int64)
-
-
-def read_label_map(path: str | Path) -> ClassList:
-    """Reads a text label map (.pbtxt): blocks `item {...}` or `label {...}` with `name` and `id` or `label_id`.
-
-    Returns:
-        the classes in ascending order of their ids, which are whole numbers.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: label map cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: label map is not a text file ({error})") from error
-    quoted = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
-    text = re.sub(rf"({quoted})|#[^\n]*", lambda match: match[1] or "", text)
-    names: dict[int, str] = {}
-    for match in re.finditer(rf"\w+\s*:?\s*\{{((?:{quoted}|[^{{}}\"'])*)\}}", text):
-        line = text.count("\n", 0, match.start()) + 1
-        class_id = re.search(r"(?<!\w)(?:label_)?id\s*:\s*(\d+)", match[1])
-        name = re.search(rf"(?<!\w)name\s*:\s*({quoted})", match[1])
-        if class_id is None or name is None:
-            raise DataError(
-                f'{path}, line {line}: expected `name: "..."` and `id: NUMBER` (or `label_id`) in the block'
-            )
-        if int(class_id[1]) in names:
-            raise DataError(f"{path}, line {line}: id {class_id[1]} appears twice")
-        names[int(class_id[1])] = re.sub(r"\\(.)", r"\1", name[1][1:-1])
-    if not names:
-        raise DataError(f'{path}: no class found, expected blocks like `item {{ name: "walk" id: 1 }}`')
-    ids = sorted(names)
-    return ClassList(tuple(ids), tuple(names[class_id] for class_id in ids))
 
 
 def read_exclusions(path: str | Path, *, images: ImageIndex) -> np.ndarray:

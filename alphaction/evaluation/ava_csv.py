@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from alphaction.errors import DataError
+from alphaction.formats.ava_columns import NEEDED, header_columns
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def read_rows(
     """Reads a CSV of ground truth or detections.
 
     Args:
-        path: the file; 7 or 8 columns, or 2 (video, second) for an image without boxes.
+        path: the file; 7 or 8 columns, or 2 (video, second) for an image without boxes. A header line may name them.
         image_index: (video, second as written) -> index of the image; ValueError for a second that is not a number.
         class_index: class id as text -> class index.
         with_scores: the eighth column is a score (else it is not looked at: a person's number).
@@ -135,7 +136,14 @@ def _read_patiently(
     xyxy: list[list[float]] = []
     label: list[int] = []
     score: list[float] = []
+    columns: list[int] | None = None
     for where, row in csv_lines(path):
+        if columns is None:
+            columns = _header(row, with_scores)
+            if columns:
+                continue
+        if columns:
+            row = [row[i] if i < len(row) else "" for i in columns]
         if len(row) not in (2, 7, 8):
             raise DataError(
                 f"{where}: {len(row)} columns, expected 7 or 8 (video, second, x1, y1, x2, y2, class[, score]), or 2 "
@@ -166,6 +174,14 @@ def _read_patiently(
         np.array(image, np.int32), boxes, np.arange(len(image)), np.array(label, np.int32), np.array(score, float)
     )
     return parts
+
+
+def _header(row: list[str], with_scores: bool) -> list[int]:
+    """Places of the columns if the first line names them (in any order), else none."""
+    named = header_columns(row)
+    if any(key not in named for key in NEEDED):
+        return []
+    return [named[key] for key in NEEDED] + ([named["score"]] if with_scores and "score" in named else [])
 
 
 def csv_lines(path: str | Path) -> Iterator[tuple[str, list[str]]]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from alphaction.dataset.annotations import check_num_classes, read_annotations
-from alphaction.dataset.label_files import read_classes
 from alphaction.errors import ConfigError, DataError
+from alphaction.formats.label_files import read_classes
 
 GOLDEN = goldens.load("dataset")
 KEY = "MODEL.ROI_ACTION_HEAD.NUM_CLASSES"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphaction.errors import DataError, UserError
-from alphaction.evaluation import ImageIndex, read_detections, read_exclusions, read_ground_truth, read_label_map
+from alphaction.evaluation import ImageIndex, read_detections, read_exclusions, read_ground_truth
 from alphaction.evaluation import ava_csv as reader
 from alphaction.evaluation.ava import ground_truth_of, result_rows, second_text
 from alphaction.evaluation.result_csv import UNITS, write_rows
@@ -193,6 +193,19 @@ def test_the_quick_reader_agrees_with_the_patient_one(tmp_path_factory, rows, ch
     assert quick.unknown == patient.unknown
 
 
+def test_a_header_may_name_the_columns(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("action_id,video_id,timestamp,x1,y1,x2,y2,person_id,score\n1,m,0902,0.1,0.2,0.3,0.4,7,0.5\n")
+    classes = ClassList((1,), ("walk",))
+    truth, _ = read_ground_truth(path, images=ImageIndex(), classes=classes)
+    np.testing.assert_array_equal(truth.xyxy, [[0.1, 0.2, 0.3, 0.4]])
+    found, _ = read_detections(path, images=ImageIndex(), classes=classes)
+    np.testing.assert_array_equal(found.score, [0.5])
+    path.write_text("video_id,timestamp,x1,y1,x2,y2,action_id\nm,0902,0.1,0.2\n")
+    with pytest.raises(DataError, match="line 2: x2 is '', expected a number"):
+        read_ground_truth(path, images=ImageIndex(), classes=classes)
+
+
 def test_the_shortest_file_is_left_to_the_patient_reader(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(",,,,,,")
@@ -208,44 +221,7 @@ def test_files_as_programs_write_them_take_the_quick_way(tmp_path):
     np.testing.assert_array_equal(table.score, np.arange(8) / 1e5)
 
 
-# --- Label maps and exclusions
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        'item {\n  name: "walk"\n  id: 3\n}\nitem {\n  name: "stand"\n  id: 1\n}\n',
-        "label {\n  name: \"walk\"\n  label_id: 3\n  label_type: PERSON_MOVEMENT\n}\nlabel{name:'stand' label_id:1}",
-        '# two classes\nitem { id: 3 name: "walk" } # the first\nitem: { id: 1, name: "stand" }',
-    ],
-)
-def test_label_maps(tmp_path, text):
-    path = tmp_path / "map.pbtxt"
-    path.write_text(text)
-    classes = read_label_map(path)
-    assert classes.ids == (1, 3)
-    assert classes.names == ("stand", "walk")
-
-
-def test_label_map_names_with_braces_and_quotes(tmp_path):
-    path = tmp_path / "map.pbtxt"
-    path.write_text('item { name: "say \\"hi\\" {loud} # 1" id: 1 }')
-    assert read_label_map(path).names == ('say "hi" {loud} # 1',)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "no class found"),
-        ('item {\n name: "a"\n id: 1\n}\nitem {\n name: "b"\n}\n', "line 5: expected"),
-        ('item { name: "a" id: 1 }\nitem { name: "b" id: 1 }', "line 2: id 1 appears twice"),
-    ],
-)
-def test_label_map_errors(tmp_path, text, message):
-    path = tmp_path / "map.pbtxt"
-    path.write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_label_map(path)
+# --- Exclusions
 
 
 def test_exclusions(tmp_path):

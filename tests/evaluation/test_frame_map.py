@@ -20,9 +20,9 @@ from alphaction.evaluation import (
     read_detections,
     read_exclusions,
     read_ground_truth,
-    read_label_map,
 )
 from alphaction.evaluation.matching import score_ordinals
+from alphaction.formats.label_files import read_classes
 
 GOLDEN = goldens.load("ava_eval")
 # What each recorded number was made with. All but "stable" used numpy's default sort on the recording machine.
@@ -41,7 +41,7 @@ def run_case(case, folder, protocol):
     for name in ("groundtruth_csv", "detections_csv", "exclusions_csv", "labelmap"):
         paths[name] = folder / name
         paths[name].write_text(case[name])
-    classes = read_label_map(paths["labelmap"])
+    classes = read_classes(paths["labelmap"])
     images = ImageIndex()
     truth, _ = read_ground_truth(paths["groundtruth_csv"], images=images, classes=classes)
     detections, _ = read_detections(paths["detections_csv"], images=images, classes=classes)

@@ -17,9 +17,11 @@ from pathlib import Path
 from alphaction.errors import DataError
 from alphaction.structures import ClassList
 
-_BLOCK = re.compile(r"\b\w+\s*\{([^{}]*)\}")
-_NAME = re.compile(r"\bname\s*:\s*(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)')")
-_ID = re.compile(r"\b(?:label_id|id)\s*:\s*\"?(-?\d+)")
+_QUOTED = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
+_COMMENT = re.compile(rf"({_QUOTED})|#[^\n]*")
+_BLOCK = re.compile(rf"\w+\s*:?\s*\{{((?:{_QUOTED}|[^{{}}\"'])*)\}}")
+_NAME = re.compile(rf"(?<!\w)name\s*:\s*({_QUOTED})")
+_ID = re.compile(r"(?<!\w)(?:label_)?id\s*:\s*\"?(-?\d+)")
 _NUMBERED = re.compile(r"^\s*(-?\d+)\s*(?:[:;,=\t]|\s)\s*(\S.*?)\s*$")
 
 ClassSource = str | os.PathLike | Sequence | Mapping
@@ -62,7 +64,7 @@ def _from_file(path: Path) -> list[tuple[object, object]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the file with the class names cannot be read ({error})") from None
     suffix = path.suffix.lower()
-    if suffix in (".pbtxt", ".pbtx") or re.search(r"^\s*(label|item)\s*\{", text, re.MULTILINE):
+    if suffix in (".pbtxt", ".pbtx") or re.search(r"^\s*(label|item)\s*:?\s*\{", text, re.MULTILINE):
         return _from_pbtxt(text, path)
     if suffix == ".json":
         return _from_json(text, path)
@@ -71,12 +73,16 @@ def _from_file(path: Path) -> list[tuple[object, object]]:
 
 def _from_pbtxt(text: str, path: Path) -> list[tuple[object, object]]:
     pairs: list[tuple[object, object]] = []
-    for block in _BLOCK.findall(text):
-        name, class_id = _NAME.search(block), _ID.search(block)
+    text = _COMMENT.sub(lambda match: match[1] or "", text)
+    for block in _BLOCK.finditer(text):
+        name, class_id = _NAME.search(block[1]), _ID.search(block[1])
         if name is None or class_id is None:
-            raise DataError(f"{path}: block {len(pairs) + 1} has no name or no label_id: {' '.join(block.split())!r}")
-        written = name.group(1) if name.group(1) is not None else name.group(2)
-        pairs.append((int(class_id.group(1)), re.sub(r"\\(.)", r"\1", written)))
+            line = text.count("\n", 0, block.start()) + 1
+            raise DataError(
+                f"{path}: the block in line {line} has no name or no label_id: {' '.join(block[1].split())!r}; "
+                'expected `name: "..."` and `label_id: NUMBER` (or `id`)'
+            )
+        pairs.append((int(class_id[1]), re.sub(r"\\(.)", r"\1", name[1][1:-1])))
     return pairs
 
 

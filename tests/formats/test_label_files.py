@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from alphaction.dataset.label_files import read_classes
 from alphaction.errors import DataError
+from alphaction.formats.label_files import read_classes
 
 PBTXT_LABEL = """label {
   name: "bend/bow (at the waist)"
@@ -18,6 +18,12 @@ FILES = [
     ("AVA label map", "map.pbtxt", PBTXT_LABEL, (1, 80), ("bend/bow (at the waist)", 'say "hi"')),
     ("TensorFlow label map", "map.pbtxt", PBTXT_ITEM, (2, 5), ("sit", "stand")),
     ("label map in a text file", "map.txt", PBTXT_ITEM, (2, 5), ("sit", "stand")),
+    ("label map on one line", "map.pbtxt", "label{name:'stand' label_id:1} label{name:'sit' label_id:3}", (1, 3),
+     ("stand", "sit")),
+    ("label map with comments", "map.txt", '# two\nitem: { id: 3 name: "sit" } # first\nitem: { id: 1, name: "stand" }',
+     (1, 3), ("stand", "sit")),
+    ("braces and quotes", "map.pbtxt", 'item { name: "say \\"hi\\" {loud} # 1" id: 1 }', (1,),
+     ('say "hi" {loud} # 1',)),
     ("numbered lines", "map.txt", "# ours\n1: walk\n2: run: fast\n\n", (1, 2), ("walk", "run: fast")),
     ("numbered from 0, unsorted", "map.txt", "1 run\n0 walk\n", (0, 1), ("walk", "run")),
     ("csv with a header", "map.csv", "label_id,label_name\n3,walk\n7,run\n", (3, 7), ("walk", "run")),
@@ -51,7 +57,8 @@ FAULTS = [
     ("a number", "map.json", "3", "expected a list of class names"),
     ("repeated id", "map.txt", "1: a\n1: b\n", "the class id 1 occurs more than once"),
     ("repeated name", "map.txt", "1: a\n2: a\n", "the class name 'a' occurs more than once"),
-    ("no id", "map.pbtxt", 'item { name: "a" }', "block 1 has no name or no label_id"),
+    ("no id", "map.pbtxt", 'item { name: "a" }', "block in line 1 has no name or no label_id"),
+    ("no id further down", "map.pbtxt", 'item {\n name: "a"\n id: 1\n}\nitem {\n name: "b"\n}\n', "block in line 5"),
     ("no id in json", "map.json", '[{"name": "a"}]', "class 1 has no id"),
     ("empty name", "map.json", '{"1": ""}', "class 1 has no name"),
     ("a fraction", "map.json", '[{"id": 1.5, "name": "a"}]', "got 1.5, expected a whole number"),
