@@ -29,7 +29,6 @@ from alphaction.evaluation.matching import GroundTruth
 from alphaction.evaluation.pictures import draw_pictures
 from alphaction.evaluation.report import ANNOTATED_BOXES, DETECTED_BOXES, EvalResult
 from alphaction.formats.label_files import read_classes
-from alphaction.formats.label_files import read_classes
 from alphaction.structures import Annotations, ClassList, Predictions
 from alphaction.structures.groups import ActionGroup
 
