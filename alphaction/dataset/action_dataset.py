@@ -263,11 +263,11 @@ class ActionDataset(Dataset):
 
 
 def check_same_classes(datasets: Sequence[ActionDataset]) -> None:
-    """Raises DataError when two data sets have different classes."""
+    """Raises DataError when two data sets have different classes; those without names go with any of the same ids."""
     first = datasets[0]
     for other in datasets[1:]:
         ours, theirs = first.annotations.classes, other.annotations.classes
-        if ours == theirs:
+        if ours == theirs or (ours.ids == theirs.ids and not (ours.named and theirs.named)):
             continue
         pairs = [dict(zip(classes.ids, classes.names, strict=True)) for classes in (ours, theirs)]
         wrong = next((i for i in [*pairs[0], *pairs[1]] if pairs[0].get(i) != pairs[1].get(i)), ours.ids[0])

@@ -172,15 +172,15 @@ def _build_dataset(cfg: CfgNode, name: str, *, training: bool) -> ActionDataset:
 def _read(cfg: CfgNode, spec: Mapping[str, Any]) -> RawAnnotations:
     """The annotation file, with the classes that the entry, the file or NUM_CLASSES defines.
 
-    Where nothing but the ids in use tells how many classes there are (NUM_CLASSES 0), the training sets are asked too:
-    a test set may lack the last classes.
+    Where nothing but the ids in use tells how many classes there are (NUM_CLASSES 0), all sets of the configuration are
+    asked: each may lack the last classes.
     """
     classes, origin = _entry_classes(spec)
     num_classes = cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES
     raw = read_annotations(spec["ann_file"], classes, num_classes, classes_origin=origin)
     if num_classes or not raw.numbered:
         return raw
-    others = [DatasetCatalog.get(name) for name in cfg.DATASETS.TRAIN]
+    others = [DatasetCatalog.get(name) for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))]
     others = [other for other in others if other["ann_file"] != spec["ann_file"] and os.path.isfile(other["ann_file"])]
     counts = [len(read_annotations(other["ann_file"], _entry_classes(other)[0]).classes) for other in others]
     return read_annotations(spec["ann_file"], None, max(len(raw.classes), *counts)) if counts else raw

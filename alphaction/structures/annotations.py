@@ -46,6 +46,11 @@ class ClassList:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def named(self) -> bool:
+        """Whether any class has a name that is not just its id."""
+        return any(str(class_id) != name for class_id, name in zip(self.ids, self.names, strict=True))
+
     def index(self) -> dict[int | str, int]:
         """Class id -> class index."""
         return {class_id: i for i, class_id in enumerate(self.ids)}
@@ -137,7 +142,7 @@ class Annotations:
             raise ValueError("parts: they have different classes")
         offsets = np.cumsum([0] + [len(part.movies) for part in parts[:-1]])
         return Annotations(
-            classes=parts[0].classes,
+            classes=next((part.classes for part in parts if part.classes.named), parts[0].classes),
             movies=tuple(movie for part in parts for movie in part.movies),
             movie=np.concatenate([part.movie + offset for part, offset in zip(parts, offsets, strict=True)]).astype(
                 np.int32

@@ -180,6 +180,12 @@ def test_unnamed_classes_are_counted_over_training_and_test(make):
     assert cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES == 3
 
 
+def test_unnamed_classes_that_only_the_test_set_has(make):
+    cfg = make(classes=None, opts=[KEY, 0], val=VAL.replace(",3,", ",5,"))
+    set_num_classes(cfg, build_datasets(cfg, "train") + build_datasets(cfg, "test"))
+    assert cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES == 5
+
+
 def test_num_classes_that_disagrees(make, tmp_path):
     with pytest.raises(ConfigError, match=f"{KEY} is 80, but 'classes' of data set .*dataset.yaml.* defines 3 classes"):
         build_datasets(make(opts=[KEY, 80]), "train")
@@ -195,6 +201,8 @@ def test_numbered_classes_take_names_from_the_label_map(make, tmp_path):
     cfg = make(classes=None, val_extra={"evaluation": {"labelmap_file": "map.pbtxt"}})
     assert build_datasets(cfg, "test")[0].annotations.classes.names == ("walk", "2", "jump")
     assert build_datasets(cfg, "train")[0].annotations.classes.names == ("1", "2", "3")
+    # Names that one of the sets lacks are no fault.
+    set_num_classes(cfg, build_datasets(cfg, "train") + build_datasets(cfg, "test"))
 
 
 # --- boxes
