@@ -165,10 +165,10 @@ KILLED = """
 import os, runpy, signal, sys
 import alphaction.engine.train as loop
 step = loop._step
-def killed_step(*args, iteration):
-    if iteration == 4:
+def killed_step(*args, **options):
+    if options["iteration"] == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(*args, iteration=iteration)
+    return step(*args, **options)
 loop._step = killed_step
 sys.argv[0] = "train_net.py"
 runpy.run_path("train_net.py", run_name="__main__")
