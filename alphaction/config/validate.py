@@ -22,6 +22,8 @@ BODIES = {"Slowfast-Resnet50": 64, "Slowfast-Resnet101": 64, "Slowfast-Tiny": 16
 FUTURE_BODIES = ("I3D-Resnet50", "I3D-Resnet101", "I3D-Resnet50-Sparse", "I3D-Resnet101-Sparse")
 #: Width of a pathway's last stage over that of its first.
 _LAST_OVER_FIRST = 32
+#: Frames of a group of CONV3_GROUP_NL.
+_GROUP_FRAMES = 4
 #: AVA's poses, actions with an object, actions with a person.
 AVA_GROUPS = (14, 49, 17)
 
@@ -256,6 +258,18 @@ def _pathways(values: _Values) -> _Faults:
     if values[fast] and alpha > 0 and tau % alpha:
         line = f"INPUT.TAU: got {tau}, expected a multiple of INPUT.ALPHA ({alpha})"
         yield _Fault(line, ("INPUT.TAU", "INPUT.ALPHA"))
+    elif not frames % tau:
+        for pathway, count in (("SLOW", frames // tau), ("FAST", frames // tau * alpha)):
+            yield from _frame_groups(values, pathway, count)
+
+
+def _frame_groups(values: _Values, pathway: str, frames: int) -> _Faults:
+    section = f"MODEL.BACKBONE.SLOWFAST.{pathway}."
+    grouped = all(values[section + name] for name in ("ACTIVE", "CONV3_NONLOCAL", "CONV3_GROUP_NL"))
+    if grouped and frames % _GROUP_FRAMES:
+        keys = (section + "CONV3_GROUP_NL", "INPUT.FRAME_NUM", "INPUT.TAU", "INPUT.ALPHA")
+        line = f"{keys[0]}: got True, expected False: the pathway has {frames} frames, no multiple of {_GROUP_FRAMES}"
+        yield _Fault(line, keys)
 
 
 def _fast_width(values: _Values) -> _Faults:

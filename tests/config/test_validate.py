@@ -206,6 +206,10 @@ CONTRADICTIONS = {
     ),
     "frames": (["INPUT.FRAME_NUM", 60], "INPUT.FRAME_NUM: got 60, expected a multiple of INPUT.TAU (8)"),
     "alpha": (["INPUT.ALPHA", 3], "INPUT.TAU: got 8, expected a multiple of INPUT.ALPHA (3)"),
+    "groups of four frames": (
+        ["INPUT.FRAME_NUM", 48, SLOWFAST + "SLOW.CONV3_GROUP_NL", True],
+        "MODEL.BACKBONE.SLOWFAST.SLOW.CONV3_GROUP_NL: got True, expected False: the pathway has 6 frames, no multiple",
+    ),
     "alpha over tau": (["INPUT.ALPHA", 16], "INPUT.TAU: got 8, expected a multiple of INPUT.ALPHA (16)"),
     "beta": (
         [SLOWFAST + "BETA", 0.3],
