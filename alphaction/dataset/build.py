@@ -26,7 +26,7 @@ from alphaction.dataset.samplers import TestBatchSampler, TrainBatchSampler
 from alphaction.dataset.sampling import ClipSampling
 from alphaction.dataset.transforms import AugmentationPolicy, ClipTransform
 from alphaction.dataset.video_index import VideoIndex
-from alphaction.errors import ConfigError, DataError
+from alphaction.errors import ConfigError, DataError, UserError
 from alphaction.formats.label_files import read_classes
 from alphaction.structures import ClassList, PackedBoxes
 from alphaction.utils.device import resolve_device
@@ -180,10 +180,17 @@ def _read(cfg: CfgNode, spec: Mapping[str, Any]) -> RawAnnotations:
     raw = read_annotations(spec["ann_file"], classes, num_classes, classes_origin=origin)
     if num_classes or not raw.numbered:
         return raw
-    others = [DatasetCatalog.get(name) for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))]
-    others = [other for other in others if other["ann_file"] != spec["ann_file"] and os.path.isfile(other["ann_file"])]
-    counts = [len(read_annotations(other["ann_file"], _entry_classes(other)[0]).classes) for other in others]
-    return read_annotations(spec["ann_file"], None, max(len(raw.classes), *counts)) if counts else raw
+    count = max(_num_classes(name) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    return read_annotations(spec["ann_file"], None, count) if count > len(raw.classes) else raw
+
+
+def _num_classes(name: str) -> int:
+    """How many classes a data set shows; 0 for one that cannot be read (said when its turn comes, if it ever does)."""
+    try:
+        spec = DatasetCatalog.get(name)
+        return len(read_annotations(spec["ann_file"], _entry_classes(spec)[0]).classes)
+    except UserError:
+        return 0
 
 
 def _entry_classes(spec: Mapping[str, Any]) -> tuple[ClassList | None, str]:

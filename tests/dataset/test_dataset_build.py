@@ -186,6 +186,11 @@ def test_unnamed_classes_that_only_the_test_set_has(make):
     assert cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES == 5
 
 
+def test_unnamed_classes_without_the_test_set(make):
+    cfg = make(classes=None, opts=[KEY, 0, "DATASETS.TEST", ("unknown",)])
+    assert len(class_list(build_datasets(cfg, "train"))) == 3
+
+
 def test_num_classes_that_disagrees(make, tmp_path):
     with pytest.raises(ConfigError, match=f"{KEY} is 80, but 'classes' of data set .*dataset.yaml.* defines 3 classes"):
         build_datasets(make(opts=[KEY, 80]), "train")
