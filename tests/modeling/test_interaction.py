@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -210,3 +212,22 @@ def test_what_cannot_be_built(opts, message):
     cfg.merge_from_list([NODE + "ACTIVE", True, NODE + opts[0], *opts[1:]])
     with torch.device("meta"), pytest.raises(ConfigError, match=message):
         build_head(cfg, dim_in=48)
+
+
+def test_which_persons_fill_the_slots():
+    structure = structure_of("serial")
+    assert structure.choose(9, 3).tolist() == [0, 1, 2]
+    torch.manual_seed(5)
+    expected = torch.randperm(9)[:3]
+    torch.manual_seed(5)
+    assert torch.equal(structure.train().choose(9, 3), expected)
+    torch.manual_seed(5)
+    assert torch.equal(structure_of_random().choose(9, 3), expected)
+
+
+def structure_of_random():
+    """In testing, with QUIRKS.RANDOM_CHOICE_IN_TEST."""
+    random_state = torch.get_rng_state()
+    structure = structure_of("serial", limits=replace(LIMITS, random_in_test=True))
+    torch.set_rng_state(random_state)
+    return structure
