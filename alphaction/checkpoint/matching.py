@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ PREDICTOR_PREFIX = "roi_heads.action.predictor."
 BACKBONE_PREFIX = "backbone."
 _WRAPPER_PREFIX = "module."
 _COUNTER = "num_batches_tracked"
+_BLOCK = re.compile(r"(?:module\.)?(?:backbone\.)?(?P<stage>(?:slow\.|fast\.)?res_nl\d+)\.res_(?P<block>\d+)\.")
 _SHOWN = 5
 
 logger = logging.getLogger(__name__)
@@ -160,7 +162,8 @@ def load_weights(
         classes: names of the classes, if both sides have them.
 
     Raises:
-        CheckpointError: shapes do not fit, or nothing of the model's backbone is in the file; the model is unchanged.
+        CheckpointError: shapes do not fit, nothing of the model's backbone is in the file, or it is of another depth;
+            the model is unchanged.
     """
     model = unwrap(model)
     expected = model.state_dict()
@@ -173,10 +176,28 @@ def load_weights(
     if report.shape_skipped:
         raise CheckpointError(_misfit_message(report, advice, classes))
     _check_backbone(report, weights)
+    depth = depth_difference(expected, weights)
+    if depth:
+        raise CheckpointError(
+            f"{source}: it is made for a network of another depth ({depth}). "
+            f"{advice or 'Use the configuration that the file was made with (MODEL.BACKBONE.CONV_BODY).'}"
+        )
     if isinstance(weights, caffe2.Caffe2Weights):
         weights, _ = caffe2.renamed(weights, own_names)
     model.load_state_dict({own_names[name]: weights[entry] for name, entry in report.loaded.items()}, strict=False)
     return dataclasses.replace(report, rows=rows)
+
+
+def depth_difference(model_names: Iterable[str], file_names: Iterable[str]) -> str:
+    """The first residual stage that both sides have, but with another number of blocks; "" if there is none.
+
+    All shapes of ResNet-50 are those of ResNet-101, which only has more blocks: shapes alone do not tell them apart.
+    """
+    theirs, ours = _blocks_per_stage(file_names), _blocks_per_stage(model_names)
+    for stage, count in ours.items():
+        if stage in theirs and theirs[stage] != count:
+            return f"{stage}: {theirs[stage]} blocks in the file, {count} in the model"
+    return ""
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -206,6 +227,15 @@ def _with_rows_by_name(
     last_layer = {name: entry for name, entry in last_layer.items() if name.startswith(PREDICTOR_PREFIX)}
     rearranged, rows = carry_rows(last_layer, weights, expected, classes=classes, source=source)
     return {**weights, **rearranged}, rows
+
+
+def _blocks_per_stage(names: Iterable[str]) -> dict[str, int]:
+    blocks: dict[str, set[str]] = {}
+    for name in names:
+        found = _BLOCK.match(name)
+        if found:
+            blocks.setdefault(found["stage"], set()).add(found["block"])
+    return {stage: len(numbers) for stage, numbers in blocks.items()}
 
 
 def _check_backbone(report: LoadReport, weights: Mapping[str, Tensor]) -> None:
