@@ -55,12 +55,6 @@ def write_text(path: str | os.PathLike[str], *, text: str) -> None:
         file.write(text)
 
 
-def write_bytes(path: str | os.PathLike[str], *, data: bytes) -> None:
-    """Writes a whole file atomically."""
-    with atomic_write(path) as file:
-        file.write(data)
-
-
 def remove_leftovers(folder: str | os.PathLike[str], *, pattern: str = "*") -> list[str]:
     """Deletes the temporary files that killed processes left in `folder`.
 

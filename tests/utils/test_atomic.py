@@ -8,7 +8,12 @@ import textwrap
 
 import pytest
 
-from alphaction.utils.atomic import atomic_write, remove_leftovers, write_bytes, write_text
+from alphaction.utils.atomic import atomic_write, remove_leftovers, write_text
+
+
+def write_bytes(path, *, data):
+    with atomic_write(path) as file:
+        file.write(data)
 
 
 def test_writes_text_and_bytes(tmp_path):
