@@ -40,6 +40,9 @@ _C.MODEL.ROI_ACTION_HEAD.PREDICTOR = "FCPredictor"
 _C.MODEL.ROI_ACTION_HEAD.DROPOUT_RATE = 0.0
 # Number of action classes. Ours: 0 = as many as the data set's class list has.
 _C.MODEL.ROI_ACTION_HEAD.NUM_CLASSES = 80
+# Ours. True: a new run that starts from weights whose file names its classes takes over the last layer's rows of the
+# classes with the same name (upper and lower case alike); the others start as initialised. False: rows go by position.
+_C.MODEL.ROI_ACTION_HEAD.COPY_ROWS_BY_NAME = False
 # Most persons of a clip that are trained on (a random choice of them); at least 1.
 _C.MODEL.ROI_ACTION_HEAD.PROPOSAL_PER_CLIP = 10
 # Classes in the order of their ids: first the poses (exactly one holds: softmax loss), then actions with an object,

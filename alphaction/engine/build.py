@@ -80,6 +80,7 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
         scheduler=scheduler,
         class_names=train_set.annotations.classes.names,
         class_ids=train_set.annotations.classes.ids,
+        rows_by_name=cfg.MODEL.ROI_ACTION_HEAD.COPY_ROWS_BY_NAME,
         config_text=cfg.dump(),
     )
     state = checkpointer.resume_or_load(

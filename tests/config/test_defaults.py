@@ -18,6 +18,7 @@ YAML_FILES = sorted((ROOT / "config_files").glob("*.yaml"))
 
 OURS = {
     "MODEL.DEVICE": "auto",
+    "MODEL.ROI_ACTION_HEAD.COPY_ROWS_BY_NAME": False,
     "MODEL.IA_STRUCTURE.MEMORY_STEP": 1.0,
     "MODEL.IA_STRUCTURE.MEMORY_DTYPE": "float32",
     "MODEL.IA_STRUCTURE.MEMORY_LIMIT_MB": 0,
