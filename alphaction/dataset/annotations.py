@@ -1,6 +1,6 @@
 """Reads an annotation file of any of the known forms into one schema.
 
-The form is told from the content: JSON (`json_annotations`) or CSV (`csv_annotations`). docs/data_format.md shows each.
+The form is told from the content: JSON (`json_annotations`) or CSV (`csv_annotations`); the docstring of each shows it.
 """
 
 from __future__ import annotations

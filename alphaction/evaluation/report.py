@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,11 @@ class EvalResult:
         """Class name -> AP, NaN without ground truth; a name that is not unique is followed by its id."""
         return dict(zip(self._unique_names(), self.ap.tolist(), strict=True))
 
+    def _per_class(self) -> Iterator[tuple[int | str, str, float, int, int, int]]:
+        """(id, name, AP, true boxes, found, detections) of each class."""
+        numbers = (self.ap, self.num_ground_truth, self.num_hits, self.num_detections)
+        return zip(self.class_ids, self.class_names, *(column.tolist() for column in numbers), strict=True)
+
     def _unique_names(self) -> list[str]:
         names = list(self.class_names)
         return [
@@ -70,15 +76,7 @@ class EvalResult:
         header = ("class", "AP", "true boxes", "found", "detections")
         rows = [
             (f"{class_id} {name}" if str(class_id) != name else name, number(ap), f"{truth}", f"{hits}", f"{rows}")
-            for class_id, name, ap, truth, hits, rows in zip(
-                self.class_ids,
-                self.class_names,
-                self.ap.tolist(),
-                self.num_ground_truth.tolist(),
-                self.num_hits.tolist(),
-                self.num_detections.tolist(),
-                strict=True,
-            )
+            for class_id, name, ap, truth, hits, rows in self._per_class()
         ]
         widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
         lines = [f"{self.name}: average precision per class at IoU >= {self.iou_threshold:g}", ""]
@@ -112,15 +110,7 @@ class EvalResult:
                 "found": hits,
                 "detections": rows,
             }
-            for class_id, name, ap, truth, hits, rows in zip(
-                self.class_ids,
-                self.class_names,
-                self.ap.tolist(),
-                self.num_ground_truth.tolist(),
-                self.num_hits.tolist(),
-                self.num_detections.tolist(),
-                strict=True,
-            )
+            for class_id, name, ap, truth, hits, rows in self._per_class()
         ]
         return {
             "dataset": self.name,
