@@ -234,6 +234,10 @@ class InteractionStructure(nn.Module):
         if self.needs_persons and not self.reads_pooled_persons:
             # Weight files hold it, nothing reads it, so nothing must train it.
             self.person_key_dim_reduce.requires_grad_(False)
+        self.add_mixtures(options.dim_inner)
+
+    def add_mixtures(self, dim_inner: int) -> None:
+        """Adds the weights, if any, with which block outputs are mixed: the last ones in weight files."""
 
     @property
     def reads_pooled_persons(self) -> bool:
@@ -347,28 +351,11 @@ class SerialInteraction(InteractionStructure):
 class DenseSerialInteraction(SerialInteraction):
     """Serial, but each block refines a mixture of all earlier outputs, learned per channel (paper, equation 5)."""
 
-    def __init__(
-        self,
-        layers: Sequence[Sequence[str]],
-        *,
-        dim_in: int,
-        dim_out: int,
-        limits: ContextLimits,
-        options: BlockOptions,
-        temporal_position: bool,
-    ) -> None:
-        super().__init__(
-            layers,
-            dim_in=dim_in,
-            dim_out=dim_out,
-            limits=limits,
-            options=options,
-            temporal_position=temporal_position,
-        )
+    def add_mixtures(self, dim_inner: int) -> None:
         self.dense_params = nn.ParameterDict()
-        for i in range(2, len(layers)):
+        for i in range(2, len(self.layers)):
             # A soft-max of these begins with a weight of nearly 1 on the last output.
-            weights = torch.full((i, options.dim_inner, 1, 1, 1), -5 * math.log(10))
+            weights = torch.full((i, dim_inner, 1, 1, 1), -5 * math.log(10))
             weights[-1] = 0
             self.dense_params[str(i)] = nn.Parameter(weights)
 
