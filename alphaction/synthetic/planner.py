@@ -23,14 +23,14 @@ RUN, WAVE, APPROACH, LEAVE = "run", "wave", "approach a person", "leave a person
 ACTIONS = (STAND, AWAY, CLOSER, SIDEWAYS, RUN, WAVE, APPROACH, LEAVE)
 """Names of the classes, in the order of their ids 1, 2, ...: standing or one direction, and any of the other four."""
 
-WALK_SPEED = (11.0, 16.0)
-RUN_SPEED = (32.0, 42.0)
+WALK_SPEED = (22.0, 28.0)
+RUN_SPEED = (48.0, 58.0)
 """Pixels per second."""
-WAVE_RATE = (1.6, 2.4)
+WAVE_RATE = (1.0, 1.5)
 """Swings per second."""
 BEAT_TIME = (1.52, 1.76)
 """Seconds."""
-MAX_SLANT = math.radians(20)
+MAX_SLANT = math.radians(25)
 CLEAR = 38.0
 TOUCH = 27.0
 """An approach ends, and a leave begins, at most this many pixels from the other figure (and at least `CLEAR` away)."""
@@ -39,7 +39,7 @@ BODY = 17.0
 UPRIGHT = 1.35
 """Figures are taller than wide: distances down the picture count 1 / UPRIGHT."""
 TRIES = 60
-FAVOUR = {RUN: 2.0, APPROACH: 5.0, LEAVE: 7.0}
+FAVOUR = {RUN: 2.5, APPROACH: 6.0, LEAVE: 6.0}
 """How much likelier than others an action is taken where several are possible: they are possible less often."""
 
 
@@ -156,7 +156,7 @@ class _Plan:
         run = rng.random() < 0.4
         speed = float(rng.uniform(*(RUN_SPEED if run else WALK_SPEED)))
         standing = [i for i, v in self.velocity.items() if v == (0.0, 0.0)]
-        if standing and rng.random() < 0.6:
+        if standing and rng.random() < 0.75:
             other = self.places[standing[int(rng.integers(len(standing)))]]
             dx, dy = other[0] - self.places[figure][0], other[1] - self.places[figure][1]
             heading = math.atan2(dy, dx) + (math.pi if rng.random() < 0.5 else 0.0) + float(rng.normal(0, 0.15))
@@ -211,5 +211,5 @@ class _Plan:
     def _arm(self, waving: bool) -> Arm:
         rng = self.rng
         rate = float(rng.uniform(*WAVE_RATE)) if waving else 0.0
-        middle, swing = float(rng.uniform(1.5, 1.9)), float(rng.uniform(0.75, 0.95))
+        middle, swing = float(rng.uniform(1.5, 1.7)), float(rng.uniform(0.95, 1.15))
         return Arm(middle, swing, float(rng.uniform(0, 2 * math.pi)), rate)

@@ -30,7 +30,7 @@ Box = tuple[float, float, float, float]
 def _joints(look: Look, pose: Pose) -> dict[str, tuple[Point, Point, float]]:
     """The body's parts as strokes: from, to (relative to the figure's place, pixels) and thickness."""
     h = look.height
-    shoulders, hips, reach, leg = -0.22 * h, 0.1 * h, 0.36 * h, 0.36 * h
+    shoulders, hips, reach, leg = -0.22 * h, 0.1 * h, 0.38 * h, 0.36 * h
     left, right = pose.arms
     return {
         "left leg": ((-0.06 * h, hips), (-0.1 * h, hips + leg * (1 - 0.3 * max(0.0, pose.legs))), 0.1 * h),
@@ -39,12 +39,12 @@ def _joints(look: Look, pose: Pose) -> dict[str, tuple[Point, Point, float]]:
         "left arm": (
             (-0.12 * h, shoulders),
             (-0.12 * h - reach * math.sin(left), shoulders + reach * math.cos(left)),
-            0.08 * h,
+            0.11 * h,
         ),
         "right arm": (
             (0.12 * h, shoulders),
             (0.12 * h + reach * math.sin(right), shoulders + reach * math.cos(right)),
-            0.08 * h,
+            0.11 * h,
         ),
         "head": ((0.0, -0.39 * h), (0.0, -0.37 * h), 0.2 * h),
     }
@@ -68,7 +68,7 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """A ground with texture at several scales, a few things that lie about, and its own tint."""
     height, width = size
     picture = np.full((height, width, 3), rng.uniform(95, 155, 3), np.float32)
-    for cells, strength in ((3, 22.0), (8, 14.0), (24, 10.0), (72, 7.0)):
+    for cells, strength in ((3, 16.0), (8, 9.0), (24, 6.0), (72, 4.0)):
         grid = rng.normal(0, 1, (cells, cells + cells // 3, 3)).astype(np.float32)
         grid = 0.7 * grid.mean(axis=2, keepdims=True) + 0.3 * grid
         picture += strength * cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)

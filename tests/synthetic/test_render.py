@@ -43,7 +43,7 @@ def test_figures_move_by_fractions_of_a_pixel(monkeypatch):
     scene = next(
         scene
         for scene in (plan_scene(np.random.default_rng(seed), OPTIONS) for seed in range(50))
-        if any(11 <= act.speed <= 16 for act in scene.beats[0].acts)
+        if any(20 <= act.speed <= 30 for act in scene.beats[0].acts)
     )
     renderer = Renderer(scene, rng=np.random.default_rng(0))
     frames = [renderer.frame(0.4 + k / 50).astype(int) for k in range(6)]
