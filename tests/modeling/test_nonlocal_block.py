@@ -2,7 +2,7 @@ import pytest
 import torch
 from goldens import fill, load, parity
 
-from alphaction.modeling.blocks import BatchNormOptions
+from alphaction.modeling.blocks import BatchNormOptions, Bottleneck
 from alphaction.modeling.nonlocal_block import NonLocalBlock, NonLocalOptions
 
 META, ARRAYS = load("nonlocal_block")
@@ -33,3 +33,15 @@ def test_recorded_output_and_gradient(name):
     for key, value in (("y", y), ("grad_x", x.grad)):
         report.close(key, value, ARRAYS[f"{name}/out/{key}"])
     report.finish()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_configured_gamma_holds_for_frozen_norms_too(frozen):
+    """QUIRKS 37: in residual branches it holds for trainable ones only."""
+    options = BatchNormOptions(frozen=frozen, last_gamma=0.0)
+    block = NonLocalBlock(4, 2, options=NonLocalOptions(bn=options))
+    assert (block.bn.weight == 0).all()
+    clip = torch.randn(1, 4, 2, 6, 6)
+    assert torch.equal(block.eval()(clip), clip)
+    branch = Bottleneck(8, 2, 8, temporal_kernel=1, stride=1, dilation=1, bn=options)
+    assert (branch.conv3.bn.weight == (1.0 if frozen else 0.0)).all()
