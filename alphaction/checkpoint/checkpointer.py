@@ -19,7 +19,14 @@ from alphaction.checkpoint.class_rows import SWITCH, ClassNames
 from alphaction.checkpoint.files import read_checkpoint
 from alphaction.checkpoint.matching import LoadReport, load_weights, unwrap
 from alphaction.checkpoint.restore import Schedule, restore_optimizer, restore_schedule
-from alphaction.checkpoint.state import OWN_ENTRIES, LoadedState, check_plain, describe, entry, finished_iterations
+from alphaction.checkpoint.state import (
+    OWN_ENTRIES,
+    LoadedState,
+    check_plain,
+    class_names,
+    describe,
+    finished_iterations,
+)
 from alphaction.errors import CheckpointError
 from alphaction.utils.atomic import atomic_write, remove_leftovers
 
@@ -251,7 +258,7 @@ class Checkpointer:
         new_run: bool = False,
     ) -> LoadReport:
         """Takes the weights; `new_run`: their last layer may be rearranged, no optimizer's state goes with it."""
-        theirs = [str(name) for name in entry(content, "classes").get("names") or ()]
+        theirs = class_names(content)
         classes = None
         if theirs and self._class_names:
             classes = ClassNames(theirs, self._class_names, by_name=self._rows_by_name and new_run)
@@ -303,7 +310,7 @@ class Checkpointer:
                 "or delete last_checkpoint to start afresh."
             )
         report = self._load(path, content, no_head=no_head, advice=advice)
-        self._warn_of_classes(path, entry(content, "classes").get("names") or ())
+        self._warn_of_classes(path, class_names(content))
         if "optimizer" not in content:
             logger.warning("%s holds only weights: iteration 0, fresh optimizer and schedule.", path)
             return describe(content, path, report=report, iteration=0)

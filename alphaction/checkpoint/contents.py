@@ -13,7 +13,7 @@ from torch import Tensor
 from alphaction.checkpoint.caffe2 import Caffe2Weights
 from alphaction.checkpoint.files import LEGACY, file_format, read_checkpoint
 from alphaction.checkpoint.matching import BACKBONE_PREFIX, HEAD_PREFIX, without_wrapper
-from alphaction.checkpoint.state import entry
+from alphaction.checkpoint.state import class_names, entry
 
 _MIB = 2**20
 _SHOWN_CLASSES = 12
@@ -68,8 +68,8 @@ def read_contents(path: str | os.PathLike[str]) -> FileContents:
     rows = [("format", f"{_kind(content, path)}, {_size(path.stat().st_size)}"), ("weights", _weights(weights))]
     if "iteration" in content:
         rows.append(("iteration", clean(content["iteration"])))
-    classes = entry(content, "classes").get("names")
-    if isinstance(classes, Sequence) and classes:
+    classes = class_names(content)
+    if classes:
         more = f", and {len(classes) - _SHOWN_CLASSES} more" if len(classes) > _SHOWN_CLASSES else ""
         rows.append(("classes", f"{len(classes)}: {', '.join(map(clean, classes[:_SHOWN_CLASSES]))}{more}"))
     for name, best in entry(content, "best").items():

@@ -50,6 +50,11 @@ def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> di
         return _normalise(_read(path, mmap=kind == ZIP), path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise CheckpointError(
+            f"{path}: reading it needs more memory than there is. It has {path.stat().st_size / 2**20:.1f} MiB: if "
+            "that is little, it is damaged."
+        ) from error
 
 
 def _check_exists(path: pathlib.Path) -> None:
@@ -77,7 +82,7 @@ def file_format(path: pathlib.Path, *, verify: bool = False) -> str:
         head = file.read(64)
     if not head:
         raise CheckpointError(f"{path}: the file is empty")
-    if zipfile.is_zipfile(path):
+    if _is_archive(path):
         _check_archive(path, verify=verify)
         return ZIP
     if head.startswith(b"PK\x03\x04"):
@@ -90,6 +95,13 @@ def file_format(path: pathlib.Path, *, verify: bool = False) -> str:
     raise CheckpointError(f"{path}: {kind}; expected a file of torch.save (.pth)")
 
 
+def _is_archive(path: pathlib.Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # the end of an archive, but an impossible one
+        raise CheckpointError(f"{path}: the file is damaged ({error})") from error
+
+
 def _check_archive(path: pathlib.Path, *, verify: bool) -> None:
     damaged: str | None = None
     try:
@@ -97,8 +109,10 @@ def _check_archive(path: pathlib.Path, *, verify: bool) -> None:
             names = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
             if verify:
                 damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise CheckpointError(f"{path}: the file is damaged ({error})") from error
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # besides BadZipFile whatever decoding and unpacking can raise
+        raise CheckpointError(f"{path}: the file is damaged ({_first_line(error)})") from error
     if damaged:
         raise CheckpointError(f"{path}: the file is damaged (wrong checksum of its part {damaged})")
     if "data.pkl" not in names:

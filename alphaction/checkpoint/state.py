@@ -51,15 +51,15 @@ def describe(
     resumed: bool = False,
 ) -> LoadedState:
     """The state of a file that was read, of which `report` tells what was loaded."""
-    classes = entry(content, "classes")
+    ids = entry(content, "classes").get("ids")
     return LoadedState(
         iteration=iteration,
         source=path,
         resumed=resumed,
         best=entry(content, "best") if resumed else {},
         report=report,
-        class_ids=tuple(classes.get("ids", ())),
-        class_names=tuple(classes.get("names", ())),
+        class_ids=tuple(ids) if isinstance(ids, (list, tuple)) else (),
+        class_names=tuple(class_names(content)),
         config_text=str(content.get("config", "")),
         version=str(content.get("version", "")),
         extra={key: value for key, value in content.items() if key not in OWN_ENTRIES} if resumed else {},
@@ -70,6 +70,12 @@ def entry(content: Mapping[str, object], name: str) -> Mapping[str, object]:
     """An entry that should be a dict; empty if it is missing or something else."""
     value = content.get(name)
     return value if isinstance(value, Mapping) else {}
+
+
+def class_names(content: Mapping[str, object]) -> list[str]:
+    """The classes that a file names, in the order of the outputs; empty if it names none."""
+    names = entry(content, "classes").get("names")
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
 
 
 def finished_iterations(content: Mapping[str, object], path: pathlib.Path) -> int:

@@ -119,6 +119,13 @@ def test_a_file_that_names_another_number_of_classes_than_it_has_rows(tmp_path):
         _start(str(path), ["a", "c"])
 
 
+@pytest.mark.parametrize("names", [torch.ones(3), 7, None, {"a": 1}, "abc"])
+def test_names_that_are_no_list_are_none(tmp_path, names):
+    path = tmp_path / "odd.pth"
+    torch.save({"model": _Model(3).state_dict(), "classes": {"names": names, "ids": names}}, path)
+    assert _start(str(path), ["a", "b", "c"])[1].class_names == ()
+
+
 def test_the_switch_is_a_key():
     tree = get_cfg()
     for part in SWITCH.split("."):

@@ -90,6 +90,46 @@ def test_other_files(tmp_path, name, data, message):
         read_checkpoint(tmp_path / name)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("seed", range(4))
+def test_files_spoiled_at_random_are_refused_or_read(tmp_path, file_format, seed):
+    """Whatever is wrong, it is one kind of error."""
+    torch.save({"model": {"a": torch.rand(20)}, "iteration": 3}, tmp_path / "a.pth", **file_format)
+    data, rng = (tmp_path / "a.pth").read_bytes(), np.random.default_rng(seed)
+    refused = 0
+    for _ in range(100):
+        spoiled = bytearray(data)
+        for place in rng.integers(len(data), size=rng.integers(1, 6)):
+            spoiled[place] = rng.integers(256)
+        (tmp_path / "b.pth").write_bytes(spoiled)
+        try:
+            read_checkpoint(tmp_path / "b.pth")
+        except CheckpointError as error:
+            assert str(error).startswith(f"{tmp_path / 'b.pth'}: ")
+            refused += 1
+    assert refused
+
+
+def test_lack_of_memory(tmp_path):
+    # A pickle (protocol 5) that announces an array of 2 ** 60 bytes.
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x05\x96" + (2**60).to_bytes(8, "little") + b".")
+    with pytest.raises(
+        CheckpointError, match=r"more memory than there is. It has 0.0 MiB: if that is little, it is damaged"
+    ):
+        read_checkpoint(tmp_path / "a.pkl")
+
+
+def test_an_archive_with_an_impossible_end(tmp_path):
+    torch.save({"model": {"a": torch.ones(1)}}, tmp_path / "a.pth")
+    data = bytearray((tmp_path / "a.pth").read_bytes())
+    locator = data.rfind(b"PK\x06\x07")
+    assert locator > 0
+    data[locator + 16] = 7  # so many disks
+    (tmp_path / "a.pth").write_bytes(data)
+    with pytest.raises(CheckpointError, match="the file is damaged .zipfiles that span multiple disks"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
 def test_another_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("x.txt", "hello")
