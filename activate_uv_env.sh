@@ -280,8 +280,10 @@ mend_opencv() {
 
 check_imports() {
     local reason
-    reason=$("$VENV_PYTHON" -c 'import torch, torchvision, av, numpy, yacs, alphaction' 2>&1) ||
-        die "an installed package cannot be imported: ${reason##*$'\n'}; \`rm -rf .venv\` and call again; log: $LOG"
+    # nms: a torchvision that was built for another torch imports, but has lost its operators.
+    reason=$("$VENV_PYTHON" -c 'import torch, torchvision, av, numpy, yacs, alphaction
+torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)' 2>&1) ||
+        die "an installed package does not work: ${reason##*$'\n'}; \`rm -rf .venv\` and call again; log: $LOG"
 }
 
 make_venv() {

@@ -30,7 +30,9 @@ site=$("$2" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 case "$*" in
     *opencv-python-headless==*) echo >"$site/cv2.py" ;;
     *requirements.txt*)
-        for name in torch torchvision av numpy yacs alphaction; do echo >"$site/$name.py"; done
+        for name in av numpy yacs alphaction; do echo >"$site/$name.py"; done
+        echo 'zeros = lambda *sizes: None' >"$site/torch.py"
+        echo "class ops: nms = ${FAKE_NMS:-print}" >"$site/torchvision.py"
         echo "$FAKE_CV2" >"$site/cv2.py"
         mkdir -p "$site/opencv_python-4.9.0.1.dist-info"
         printf 'Metadata-Version: 2.1\nName: opencv-python\nVersion: 4.9.0.1\n' \
@@ -322,6 +324,11 @@ def test_opencv_without_its_libraries_is_replaced(project):
 def test_opencv_broken_otherwise_is_reported(project):
     [line] = errors(project.source(FAKE_CV2="raise ImportError('numpy is too old')"))
     assert "cannot import cv2: ImportError: numpy is too old" in line
+
+
+def test_a_torchvision_of_another_torch_is_reported(project):
+    [line] = errors(project.source(FAKE_NMS="None"))
+    assert "an installed package does not work: TypeError" in line and "rm -rf .venv" in line
 
 
 def test_uv_gets_what_pip_is_configured_with(project):
