@@ -1,4 +1,4 @@
-"""The quickstart's data set: short videos of figures that walk, run, wave, approach and leave each other.
+"""The quickstart's data set: short videos of figures that walk, run, wave and approach each other.
 
 `generate(folder)` writes what a user's own set looks like, and nothing else is known of it to the rest of the package:
 
@@ -42,7 +42,7 @@ except ImportError:  # not a POSIX system: two processes that generate at once w
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raised when the same options give other files."""
 STAMP = "generated.json"
 SPLITS = ("train", "val")
@@ -58,8 +58,8 @@ class SetOptions:
         scene: size of each video.
     """
 
-    train: int = 40
-    val: int = 14
+    train: int = 72
+    val: int = 20
     seed: int = 0
     scene: SceneOptions = field(default_factory=SceneOptions)
 

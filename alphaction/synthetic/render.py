@@ -30,24 +30,18 @@ Box = tuple[float, float, float, float]
 def _joints(look: Look, pose: Pose) -> dict[str, tuple[Point, Point, float]]:
     """The body's parts as strokes: from, to (relative to the figure's place, pixels) and thickness."""
     h = look.height
-    shoulders, hips, reach, leg = -0.22 * h, 0.1 * h, 0.38 * h, 0.36 * h
-    left, right = pose.arms
-    return {
+    shoulders, hips, reach, leg = -0.22 * h, 0.1 * h, 0.34 * h, 0.36 * h
+    joints = {
         "left leg": ((-0.06 * h, hips), (-0.1 * h, hips + leg * (1 - 0.3 * max(0.0, pose.legs))), 0.1 * h),
         "right leg": ((0.06 * h, hips), (0.1 * h, hips + leg * (1 - 0.3 * max(0.0, -pose.legs))), 0.1 * h),
         "torso": ((0.0, shoulders + 0.06 * h), (0.0, hips), 0.22 * h),
-        "left arm": (
-            (-0.12 * h, shoulders),
-            (-0.12 * h - reach * math.sin(left), shoulders + reach * math.cos(left)),
-            0.11 * h,
-        ),
-        "right arm": (
-            (0.12 * h, shoulders),
-            (0.12 * h + reach * math.sin(right), shoulders + reach * math.cos(right)),
-            0.11 * h,
-        ),
-        "head": ((0.0, -0.39 * h), (0.0, -0.37 * h), 0.2 * h),
     }
+    for side, sign, angle in (("left", -1, pose.arms[0]), ("right", 1, pose.arms[1])):
+        shoulder = (sign * 0.12 * h, shoulders)
+        hand = (shoulder[0] + sign * reach * math.sin(angle), shoulders + reach * math.cos(angle))
+        joints[f"{side} arm"] = (shoulder, hand, 0.11 * h)
+        joints[f"{side} hand"] = (hand, hand, 0.22 * h)
+    return joints | {"head": ((0.0, -0.39 * h), (0.0, -0.37 * h), 0.2 * h)}
 
 
 def figure_box(look: Look, pose: Pose, size: tuple[int, int]) -> Box:
@@ -122,13 +116,13 @@ def _paint(picture: np.ndarray, look: Look, pose: Pose) -> None:
     patch = np.zeros((side * SUPERSAMPLE, side * SUPERSAMPLE, 4), np.uint8)  # colour times cover, and cover
     scale = SUPERSAMPLE * (1 << _FRACTION_BITS)
     skin, clothes, trousers = ((*colour, 255) for colour in (look.skin, look.clothes, look.trousers))
-    colours = {"head": skin, "left arm": clothes, "right arm": clothes, "torso": clothes}
+    colours = {"head": skin, "hand": skin, "arm": clothes, "torso": clothes}
     for name, (start, end, thickness) in _joints(look, pose).items():
         points = [
             (round((pose.place[0] - left + x) * scale), round((pose.place[1] - top + y) * scale))
             for x, y in (start, end)
         ]
-        colour = colours.get(name, trousers)
+        colour = colours.get(name.split()[-1], trousers)
         cv2.line(patch, *points, colour, max(1, round(thickness * SUPERSAMPLE)), cv2.LINE_AA, _FRACTION_BITS)
     patch = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
     y1, y2, x1, x2 = max(0, top), min(height, top + side), max(0, left), min(width, left + side)

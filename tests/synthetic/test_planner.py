@@ -12,10 +12,10 @@ from alphaction.synthetic.planner import (
     APPROACH,
     AWAY,
     BODY,
-    CLEAR,
     CLOSER,
-    LEAVE,
+    COMPANY,
     RUN,
+    SHRINK,
     SIDEWAYS,
     STAND,
     TOUCH,
@@ -58,31 +58,33 @@ def test_directions_and_speeds_are_what_the_figure_does():
         directions = act.actions & {STAND, AWAY, CLOSER, SIDEWAYS}
         assert len(directions) == 1
         if act.speed == 0:
-            assert directions == {STAND} and not act.actions & {RUN, APPROACH, LEAVE}
+            assert directions == {STAND} and not act.actions & {RUN, APPROACH}
         else:
             assert min(abs(vx), abs(vy)) <= math.tan(math.radians(26)) * max(abs(vx), abs(vy))
             expected = SIDEWAYS if abs(vx) > abs(vy) else CLOSER if vy > 0 else AWAY
             assert directions == {expected}
-            assert (RUN in act.actions) == (act.speed > 35)
+            assert (RUN in act.actions) == (act.speed > 36)
         assert (WAVE in act.actions) == any(arm.rate > 0 for arm in act.arms)
 
 
-def test_approach_and_leave_are_what_the_distances_say():
+def test_approach_is_what_the_distances_say():
+    """The approached figure stands and is nearly touched; nobody else comes as near to anybody during the beat."""
+    approaches = 0
     for _scene, beat, figure, act in _acts():
         length = beat.end - beat.start
-        near = []
+        reached = []
         for other, other_act in enumerate(beat.acts):
-            if other == figure:
+            if other == figure or not act.speed:
                 continue
             apart = [distance(act.place(length * k / 20), other_act.place(length * k / 20)) for k in range(21)]
-            assert min(apart) > BODY - 2
-            if act.speed and min(apart) < CLEAR - 2:
-                near.append((other_act, apart))
-        assert bool(near) == bool(act.actions & {APPROACH, LEAVE})
-        for other_act, apart in near:
-            assert other_act.speed == 0
-            ends = (apart[-1], apart[0]) if APPROACH in act.actions else (apart[0], apart[-1])
-            assert ends[0] <= TOUCH and ends[1] >= CLEAR
+            if TOUCH[0] - 1 <= apart[-1] <= TOUCH[1] + 1 and apart[-1] < SHRINK * apart[0] and other_act.speed == 0:
+                reached.append(other)
+            elif other_act.speed == 0 or APPROACH not in other_act.actions:
+                assert min(apart) > min(COMPANY, SHRINK * apart[0]) - 2
+            assert min(apart) > min(BODY, apart[0]) - 2
+        assert bool(reached) == (APPROACH in act.actions)
+        approaches += bool(reached)
+    assert approaches > 20
 
 
 def test_figures_stay_in_the_picture_and_move_without_jumps():
@@ -93,7 +95,7 @@ def test_figures_stay_in_the_picture_and_move_without_jumps():
             for pose in poses:
                 assert 0 < pose.place[0] < width and 0 < pose.place[1] < height
             for one, two in zip(poses, poses[1:], strict=False):
-                assert math.dist(one.place, two.place) < 2.5
+                assert math.dist(one.place, two.place) < 3
                 assert all(abs(a - b) < 1.6 for a, b in zip(one.arms, two.arms, strict=True))
 
 

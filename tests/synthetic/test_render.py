@@ -25,7 +25,7 @@ def test_frames_are_noisy_pictures_of_the_scenes_size():
     scene = plan_scene(np.random.default_rng(1), OPTIONS)
     frames = list(Renderer(scene, rng=np.random.default_rng(1)).frames(25))
     assert len(frames) == round(scene.duration * 25)
-    assert all(frame.shape == (160, 208, 3) and frame.dtype == np.uint8 for frame in frames)
+    assert all(frame.shape == (*scene.size, 3) and frame.dtype == np.uint8 for frame in frames)
     difference = frames[0][:10].astype(float) - frames[1][:10]  # where nobody is
     assert 0.5 * NOISE < difference.std() < 4 * NOISE
 
