@@ -229,6 +229,7 @@ def test_validation_before_training_shows_chance(config, tmp_path):
     run_kit.train(config, tmp_path, *options)
     maps = [line["iteration"] for line in lines_of(tmp_path / "metrics.jsonl") if "tiny_val_mAP_0.5IOU" in line]
     assert maps == [0, 1]
+    assert "before training, " in (tmp_path / "log.txt").read_text()
 
 
 def test_testing_equals_the_final_test(config, finished, tmp_path, capsys):

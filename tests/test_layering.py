@@ -28,8 +28,18 @@ ALLOWED = {
     "solver": {"errors", "utils"},
     "checkpoint": {"errors", "utils"},
     "synthetic": {"errors", "utils"},
-    "engine": {"errors", "utils", "config", "structures", "formats", "modeling", "dataset", "evaluation", "solver",
-               "checkpoint"},  # fmt: skip
+    "engine": {
+        "errors",
+        "utils",
+        "config",
+        "structures",
+        "formats",
+        "modeling",
+        "dataset",
+        "evaluation",
+        "solver",
+        "checkpoint",
+    },  # fmt: skip
 }
 
 

@@ -93,14 +93,16 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     tester = _Tester(cfg, model, device)
     writer = ScalarLog(pathlib.Path(cfg.OUTPUT_DIR), tensorboard=flags.tensorboard, start_iter=state.iteration)
 
-    def validate_at(iteration: int) -> None:
+    def validate_at(iteration: int) -> dict[str, float]:
         scores = {result.name: result.mAP for result in (tester.run(dataset, quiet=True) for dataset in test_sets)}
         writer.write({f"{name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": value for name, value in scores.items()}, iteration)
         checkpointer.note_validation(scores, iteration=iteration)
+        return scores
 
-    if cfg.TEST.EVAL_AT_START and test_sets and state.iteration == 0:
+    before: dict[str, float] = {}
+    if cfg.TEST.EVAL_AT_START and state.iteration == 0 and not flags.skip_validation:
         logger.info("Validation before training:")
-        validate_at(0)
+        before = validate_at(0)
     loader = build_loader(cfg, train_set, train=True, start_iter=state.iteration, seed=flags.seed)
     checkpointer.restore_random_state()
     train(
@@ -123,11 +125,14 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
         validated=int(state.extra.get(VALIDATED, 0)),
         memory=memory,
     )
+    _tell_unreadable(train_set)
     del memory, state  # the final test fills a memory of its own
     if not flags.skip_final_test:
         for dataset in test_sets:
             result = tester.run(dataset)
             writer.write({f"{dataset.name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": result.mAP}, cfg.SOLVER.MAX_ITER)
+            if dataset.name in before:
+                logger.info("%s: mAP %.4f before training, %.4f now", dataset.name, before[dataset.name], result.mAP)
     writer.close()
     logger.info("Done. Everything of this run lies in %s", cfg.OUTPUT_DIR)
 
@@ -181,6 +186,7 @@ class _Tester:
             num_pictures=0 if quiet else cfg.TEST.NUM_PICTURES,
         )
         logger.info("%s", result.summary() if quiet else result.table())
+        _tell_unreadable(dataset)
         if not quiet:
             folder = result_folder(cfg.OUTPUT_DIR, dataset.name)
             logger.info("Table, scores and rows: %s", folder)
@@ -278,6 +284,15 @@ def _refuse_processes() -> None:
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: this version trains and tests with one process. "
             "Start it with plain `python train_net.py ...` (or --nproc_per_node=1)."
         )
+
+
+def _tell_unreadable(dataset: ActionDataset) -> None:
+    """The total; each clip was named when it was met."""
+    if dataset.num_unreadable:
+        logger.warning(
+            "%s: %d of %d clips could not be read and were left out (DATASETS.ON_ERROR skip)",
+            dataset.name, dataset.num_unreadable, len(dataset),
+        )  # fmt: skip
 
 
 def _writable(output_dir: str) -> pathlib.Path:

@@ -171,7 +171,12 @@ def _write(partial: Path, stamp: str, options: SetOptions) -> None:
     try:
         made = workers.map(lambda video: _make_video(partial, options, *video), videos)
         for (split, _), video_rows in tqdm(
-            zip(videos, made, strict=True), total=len(videos), desc="generating videos", unit="video", leave=False
+            zip(videos, made, strict=True),
+            total=len(videos),
+            desc="generating videos",
+            unit="video",
+            leave=False,
+            disable=None,
         ):
             rows[split] += video_rows
     finally:
