@@ -36,7 +36,7 @@ HEADING_SHARES = (0.18, 0.32, 0.18, 0.32)
 BEAT_TIME = (1.36, 1.48)
 """Seconds."""
 MAX_SLANT = math.radians(25)
-TOUCH = (17.0, 25.0)
+TOUCH = (15.0, 21.0)
 """Where an approach ends, pixels from the other figure."""
 COMPANY = 36.0
 """A figure that comes nearer than this, to less than `SHRINK` of the distance before, would look like approaching."""

@@ -40,7 +40,7 @@ def _joints(look: Look, pose: Pose) -> dict[str, tuple[Point, Point, float]]:
         shoulder = (sign * 0.12 * h, shoulders)
         hand = (shoulder[0] + sign * reach * math.sin(angle), shoulders + reach * math.cos(angle))
         joints[f"{side} arm"] = (shoulder, hand, 0.11 * h)
-        joints[f"{side} hand"] = (hand, hand, 0.22 * h)
+        joints[f"{side} hand"] = (hand, hand, 0.3 * h)
     return joints | {"head": ((0.0, -0.39 * h), (0.0, -0.37 * h), 0.2 * h)}
 
 
