@@ -126,7 +126,7 @@ def test_an_archive_with_an_impossible_end(tmp_path):
     assert locator > 0
     data[locator + 16] = 7  # so many disks
     (tmp_path / "a.pth").write_bytes(data)
-    with pytest.raises(CheckpointError, match="the file is damaged .zipfiles that span multiple disks"):
+    with pytest.raises(CheckpointError, match=r"a\.pth: the file is damaged"):  # the reason depends on Python's version
         read_checkpoint(tmp_path / "a.pth")
 
 
