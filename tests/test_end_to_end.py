@@ -232,6 +232,15 @@ def test_validation_before_training_shows_chance(config, tmp_path):
     assert "before training, " in (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_batch_norm_from_scratch_is_warned_of(config, tmp_path, frozen):
+    run_kit.train(
+        config, tmp_path, "SOLVER.MAX_ITER", 1, "MODEL.BACKBONE.FROZEN_BN", frozen,
+        skip_final_test=True, skip_validation=True,
+    )  # fmt: skip
+    assert ("no weights to start from" in (tmp_path / "log.txt").read_text()) == frozen
+
+
 def test_testing_equals_the_final_test(config, finished, tmp_path, capsys):
     folder = tmp_path / "test"
     [result] = run_kit.test(config, folder, "MODEL.WEIGHT", finished / "model_final.pth")

@@ -86,6 +86,11 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     state = checkpointer.resume_or_load(
         cfg.MODEL.WEIGHT, transfer=flags.transfer, no_head=flags.no_head, adjust_lr=flags.adjust_lr
     )
+    if state.source is None and cfg.MODEL.BACKBONE.FROZEN_BN:
+        logger.warning(
+            "MODEL.BACKBONE.FROZEN_BN is True and there are no weights to start from: batch norms that never saw data "
+            "normalise nothing, and the loss will likely explode. Give MODEL.WEIGHT, or set FROZEN_BN False."
+        )
     memory = _build_memory(cfg, model, train_set, device)
     if memory is not None and state.resumed:
         memory.load(state.extra)
