@@ -212,7 +212,7 @@ def test_a_gpu_that_is_not_there(refuse, monkeypatch, output_dir):
 
 def test_missing_annotation_file(refuse, folder):
     (folder / "train.csv").unlink()
-    assert says(refuse(), f"{folder}/train.csv: the annotation file does not exist")
+    assert says(refuse(), f"{folder}/train.csv: the annotation file does not exist", "DATA.md")
 
 
 def test_missing_annotation_file_of_the_test_set(refuse, folder):

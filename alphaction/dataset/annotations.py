@@ -82,7 +82,10 @@ def _is_json(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(4096)
     except FileNotFoundError:
-        raise DataError(f"{path}: the annotation file does not exist") from None
+        raise DataError(
+            f"{path}: the annotation file does not exist. Check the data set's entry (catalog or dataset.yaml); "
+            "DATA.md shows the files of AVA and of sets of your own."
+        ) from None
     except OSError as error:
         raise DataError(f"{path}: the annotation file cannot be read ({error.strerror})") from None
     if not head.strip():
