@@ -148,11 +148,9 @@ class _Plan:
                 apart = distance(start, goal)
                 share = 1 - float(self.rng.uniform(*TOUCH)) / apart if apart > 0 else 0.0
                 velocity = tuple(share * (g - s) / self.length for s, g in zip(start, goal, strict=True))
-                self.velocity = {other: (0.0, 0.0)}
                 speed_is_plain = any(low <= math.hypot(*velocity) <= high for low, high in (WALK_SPEED, RUN_SPEED))
                 if speed_is_plain and self._is_plain(figure, velocity, goal=other):
                     possible.append((figure, other, velocity))
-        self.velocity = {}
         if possible:
             figure, other, velocity = possible[int(self.rng.integers(len(possible)))]
             self.velocity = {other: (0.0, 0.0), figure: velocity}
