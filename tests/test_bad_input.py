@@ -570,7 +570,7 @@ def test_out_of_memory_names_three_settings(capsys, config, output_dir, monkeypa
     def step(*args, **options):
         raise error
 
-    monkeypatch.setattr("alphaction.engine.train._step", step)
+    monkeypatch.setattr("alphaction.engine.step.TrainStep.__call__", step)
     message = fail_train(capsys, config, output_dir)
     assert says(message, "out of memory. Three settings that help")
     assert says(message, "SOLVER.VIDEOS_PER_BATCH", "INPUT.MIN_SIZE_TRAIN", "MODEL.ROI_ACTION_HEAD.PROPOSAL_PER_CLIP")
@@ -578,7 +578,7 @@ def test_out_of_memory_names_three_settings(capsys, config, output_dir, monkeypa
 
 
 def test_a_real_lack_of_memory(capsys, config, output_dir, monkeypatch):
-    monkeypatch.setattr("alphaction.engine.train._step", lambda *args, **options: torch.empty(10**15))
+    monkeypatch.setattr("alphaction.engine.step.TrainStep.__call__", lambda *args, **options: torch.empty(10**15))
     assert says(fail_train(capsys, config, output_dir), "out of memory. Three settings that help")
 
 
@@ -594,7 +594,7 @@ def test_a_fault_of_this_software_keeps_its_traceback(config, output_dir, monkey
     def step(*args, **options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("alphaction.engine.train._step", step)
+    monkeypatch.setattr("alphaction.engine.step.TrainStep.__call__", step)
     with run_kit.own_state(), pytest.raises(RuntimeError, match="a bug"):
         engine_build.train_from_config(str(config), ["OUTPUT_DIR", str(output_dir)], TrainFlags())
 

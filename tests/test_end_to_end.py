@@ -163,13 +163,13 @@ def test_a_longer_run_goes_on_where_the_first_ended(config, finished, tmp_path):
 # A process that is killed in the middle of iteration 4, after the checkpoint and the validation of iteration 2.
 KILLED = """
 import os, runpy, signal, sys
-import alphaction.engine.train as loop
-step = loop._step
+from alphaction.engine.step import TrainStep
+step = TrainStep.__call__
 def killed_step(*args, **options):
     if options["iteration"] == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return step(*args, **options)
-loop._step = killed_step
+TrainStep.__call__ = killed_step
 sys.argv[0] = "train_net.py"
 runpy.run_path("train_net.py", run_name="__main__")
 """
@@ -194,7 +194,7 @@ def test_a_run_killed_while_it_validates_makes_up_for_the_validation(config, fin
 
     folder = tmp_path / "killed"
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("alphaction.engine.build.predict", killed)
+        patched.setattr("alphaction.engine.testing.build.predict", killed)
         run_kit.train(config, folder)
     assert checkpoint(folder / "model_0000002.pth")["best"] == {}
     run_kit.train(config, folder)

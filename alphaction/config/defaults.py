@@ -64,6 +64,13 @@ _C.MODEL.ROI_ACTION_HEAD.FOCAL_LOSS.GAMMA = 2.0
 # Share of the positive examples in [0, 1], negative ones count 1 - ALPHA; -1 = no such weighting.
 _C.MODEL.ROI_ACTION_HEAD.FOCAL_LOSS.ALPHA = -1.0
 
+# Ours. Factor of each class's loss, in the order of the classes, at least 0; () = all 1.
+_C.MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS = ()
+# Ours. Classes that are rare in the training set count more: by (1 / number of persons with the class) to this power,
+# scaled so that the mean over the classes of a group is 1. 0 = off, 0.5 = root, 1 = fully; in [0, 1]. A factor on top
+# of CLASS_WEIGHTS.
+_C.MODEL.ROI_ACTION_HEAD.CLASS_BALANCE = 0.0
+
 # -------------------------------------------------------------------------------------------------------- backbone
 _C.MODEL.BACKBONE = CN()
 # "Slowfast-Resnet50", "Slowfast-Resnet101"; ours: "Slowfast-Tiny" (shallow and narrow, for small data and processors).
@@ -77,6 +84,11 @@ _C.MODEL.BACKBONE.BN_MOMENTUM = 0.1
 _C.MODEL.BACKBONE.BN_EPSILON = 1e-05
 # Initial scale of the last trainable batch norm of a residual branch; 0 = blocks start as the identity.
 _C.MODEL.BACKBONE.BN_INIT_GAMMA = 0.0
+# Ours. True: trainable batch norms see the clips of all processes at once (GPUs only).
+_C.MODEL.BACKBONE.SYNC_BN = False
+# Ours. True: the activations of each residual stage are computed again in the backward pass instead of kept: less
+# memory, about a third more time.
+_C.MODEL.BACKBONE.ACTIVATION_CHECKPOINTING = False
 
 # Non-local blocks of the I3D bodies, as for SlowFast below.
 _C.MODEL.BACKBONE.I3D = CN()
@@ -230,6 +242,9 @@ _C.DATALOADER.NUM_WORKERS = 4
 _C.DATALOADER.SIZE_DIVISIBILITY = 16
 # Training: True puts clips higher than wide into batches of their own, which saves padding.
 _C.DATALOADER.ASPECT_RATIO_GROUPING = True
+# Ours. Training clips with rare classes come several times per pass: a class that is in a share f of the clips repeats
+# its clips root(REPEAT_THRESHOLD / f) times, a clip by its rarest class; at least once. In [0, 1]; 0 = every clip once.
+_C.DATALOADER.REPEAT_THRESHOLD = 0.0
 
 # -------------------------------------------------------------------------------------------------------- training
 _C.SOLVER = CN()
@@ -265,6 +280,43 @@ _C.SOLVER.EVAL_PERIOD = 5000
 _C.SOLVER.LOG_PERIOD = 20
 # Clips per batch over all processes; a multiple of their number.
 _C.SOLVER.VIDEOS_PER_BATCH = 32
+# Ours. Batches larger than memory: each process computes its share of a batch in so many parts, one after the other.
+# Losses and gradients are those of the whole batch (trainable batch norms see a part at a time); at least 1.
+_C.SOLVER.ACCUMULATION_STEPS = 1
+# Ours. True: the numbers of this section are meant for REFERENCE_BATCH clips. With another VIDEOS_PER_BATCH, k times as
+# large, BASE_LR is multiplied by k, and MAX_ITER, STEPS, WARMUP_ITERS and the periods are divided by k.
+_C.SOLVER.AUTO_SCALE = False
+# Ours. 0 = the VIDEOS_PER_BATCH of the configuration file (before the command line's).
+_C.SOLVER.REFERENCE_BATCH = 0
+# Ours. "sgd" (with MOMENTUM, as the original) or "adamw" (with ADAMW_BETAS; wants a BASE_LR about 100 times smaller).
+_C.SOLVER.OPTIMIZER = "sgd"
+# Ours. Decay of AdamW's running means of the gradients and of their squares; two numbers in [0, 1).
+_C.SOLVER.ADAMW_BETAS = (0.9, 0.999)
+# Ours. Arithmetic of the training pass: "float32", "bfloat16", or "float16" (GPUs only, with a loss scale that adapts).
+# Weights stay float32.
+_C.SOLVER.PRECISION = "float32"
+# Ours. Longest allowed gradient (norm over all weights); longer ones are shortened to it; 0 = off.
+_C.SOLVER.MAX_GRAD_NORM = 0.0
+# Ours. A loss that is not finite: "raise" ends the run and names the clips, "skip" leaves the batch out and counts it.
+_C.SOLVER.ON_NONFINITE = "raise"
+# Ours. Validation and test use a running mean of the weights (exponential moving average), of which each iteration
+# keeps this share, e.g. 0.999; in [0, 1); 0 = off.
+_C.SOLVER.EMA_DECAY = 0.0
+# Ours. Training ends after so many validations without a better mAP (mean over DATASETS.TEST); 0 = never.
+_C.SOLVER.EARLY_STOP_PATIENCE = 0
+# Ours. Periodic checkpoints that are kept, the latest ones; 0 = all.
+_C.SOLVER.KEEP_CHECKPOINTS = 0
+# Ours. True: the weights with the best validation (mean mAP over DATASETS.TEST) are kept as model_best.pth.
+_C.SOLVER.KEEP_BEST = False
+
+# ---------------------------------------------------------------------------------------------- several processes, ours
+_C.DISTRIBUTED = CN()
+# How the processes talk: "nccl" (GPUs), "gloo" (processors), "auto" = by MODEL.DEVICE.
+_C.DISTRIBUTED.BACKEND = "auto"
+# Seconds after which a process that lags behind the others (it hangs) ends the run; above 0.
+_C.DISTRIBUTED.TIMEOUT = 1800.0
+# Seconds after which a process that gives no sign of life does.
+_C.DISTRIBUTED.DEAD_AFTER = 30.0
 
 # --------------------------------------------------------------------------------------------------------- testing
 _C.TEST = CN()
@@ -300,6 +352,9 @@ _C.QUIRKS.UNLABELLED_POSE_IS_FIRST_CLASS = False
 # True: where a clip or a remembered moment has more persons than the interaction structure looks at, tests look at a
 # random choice of them, as training does. False: tests look at the first ones.
 _C.QUIRKS.RANDOM_CHOICE_IN_TEST = False
+# True: of several processes each takes a connected share of a pass's order and cuts batches of its own from it. False:
+# batches are cut first and then shared, so that the number of processes changes nothing.
+_C.QUIRKS.SHARE_EACH_PASS = False
 
 # Folder for checkpoints, logs and results; made if it is missing.
 _C.OUTPUT_DIR = "."

@@ -29,6 +29,8 @@ ITEM_TYPES: dict[str, type] = {
     "DATASETS.TRAIN": str,
     "DATASETS.TEST": str,
     "SOLVER.STEPS": int,
+    "SOLVER.ADAMW_BETAS": float,
+    "MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS": float,
     "TEST.EXTEND_SCALE": float,
 }
 

@@ -69,7 +69,16 @@ class DatasetCatalog:
             "dataset_file": "quickstart/dataset.yaml:val",
             "generator": "alphaction.synthetic.quickstart:generate",
         },
-        # The same kind of set at the smallest size, for tests (config_files/tiny.yaml).
+        # Made on first use, for benchmarks/interaction.py: classes that need other persons, objects or the memory.
+        "interaction_train": {
+            "dataset_file": "interaction/dataset.yaml:train",
+            "generator": "alphaction.synthetic.interaction:generate",
+        },
+        "interaction_val": {
+            "dataset_file": "interaction/dataset.yaml:val",
+            "generator": "alphaction.synthetic.interaction:generate",
+        },
+        # The quickstart's kind of set at the smallest size, for tests (config_files/tiny.yaml).
         "tiny_train": {
             "dataset_file": "tiny/dataset.yaml:train",
             "generator": "alphaction.synthetic.quickstart:generate_tiny",

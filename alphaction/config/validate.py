@@ -82,6 +82,10 @@ RULES: dict[str, _Rule] = {
     "MODEL.ROI_ACTION_HEAD.FOCAL_LOSS.ALPHA": _Rule(
         "0 to 1, or -1 (off)", lambda value: value == -1 or 0 <= value <= 1
     ),
+    "MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS": _Rule(
+        "numbers, each 0 or more", lambda value: all(map(_NOT_NEGATIVE.holds, value))
+    ),
+    "MODEL.ROI_ACTION_HEAD.CLASS_BALANCE": _SHARE,
     "MODEL.BACKBONE.CONV_BODY": _one_of(*BODIES),
     "MODEL.BACKBONE.BN_MOMENTUM": _SHARE,
     "MODEL.BACKBONE.BN_EPSILON": _POSITIVE,
@@ -126,6 +130,7 @@ RULES: dict[str, _Rule] = {
     "DATASETS.ON_ERROR": _one_of("raise", "skip"),
     "DATALOADER.NUM_WORKERS": _NOT_NEGATIVE,
     "DATALOADER.SIZE_DIVISIBILITY": _NOT_NEGATIVE,
+    "DATALOADER.REPEAT_THRESHOLD": _SHARE,
     "SOLVER.MAX_ITER": _COUNT,
     "SOLVER.BASE_LR": _POSITIVE,
     "SOLVER.BIAS_LR_FACTOR": _NOT_NEGATIVE,
@@ -147,6 +152,19 @@ RULES: dict[str, _Rule] = {
     "SOLVER.EVAL_PERIOD": _COUNT,
     "SOLVER.LOG_PERIOD": _COUNT,
     "SOLVER.VIDEOS_PER_BATCH": _COUNT,
+    "SOLVER.ACCUMULATION_STEPS": _COUNT,
+    "SOLVER.REFERENCE_BATCH": _Rule("1 or more, or 0 (that of the configuration file)", _NOT_NEGATIVE.holds),
+    "SOLVER.OPTIMIZER": _one_of("sgd", "adamw"),
+    "SOLVER.ADAMW_BETAS": _several(2, _BELOW_ONE),
+    "SOLVER.PRECISION": _one_of("float32", "bfloat16", "float16"),
+    "SOLVER.MAX_GRAD_NORM": _Rule("above 0, or 0 (off)", _NOT_NEGATIVE.holds),
+    "SOLVER.ON_NONFINITE": _one_of("raise", "skip"),
+    "SOLVER.EMA_DECAY": _BELOW_ONE,
+    "SOLVER.EARLY_STOP_PATIENCE": _Rule("1 or more, or 0 (never)", _NOT_NEGATIVE.holds),
+    "SOLVER.KEEP_CHECKPOINTS": _Rule("1 or more, or 0 (all)", _NOT_NEGATIVE.holds),
+    "DISTRIBUTED.BACKEND": _one_of("auto", "nccl", "gloo"),
+    "DISTRIBUTED.TIMEOUT": _POSITIVE,
+    "DISTRIBUTED.DEAD_AFTER": _POSITIVE,
     "TEST.VIDEOS_PER_BATCH": _COUNT,
     "TEST.EXTEND_SCALE": _several(2, _NOT_NEGATIVE),
     "TEST.BOX_THRESH": _SHARE,

@@ -10,6 +10,9 @@ from memory_kit import recorded_pool, span_of, store_of
 from model_kit import clip_batch, config_of, split_boxes, tensor
 
 from alphaction.engine.memory import PersonMemory
+from alphaction.engine.milestones import Milestones, Periods
+from alphaction.engine.progress import Progress
+from alphaction.engine.step import TrainStep
 from alphaction.engine.train import TrainOptions, train
 from alphaction.modeling import build_criterion, build_detection_model
 from alphaction.solver import build_optimizer, build_scheduler
@@ -161,19 +164,18 @@ def test_recorded_training(golden):
         batches = list(batches_of(case, arrays, name))
         keys = [key for batch in batches for key in batch.keys]
         memory = memory_of(case, cfg, keys) if watch.model.needs_memory else None
+        device = torch.device("cpu")
+        periods = Periods(len(batches), checkpoint=1000, validation=0)
         train(
             watch.model,
-            watch.criterion,
+            TrainStep(watch.model, watch.criterion, watch.optimizer, device=device, memory=memory),
             batches,
             watch.optimizer,
             watch.scheduler,
-            watch,
-            device=torch.device("cpu"),
-            options=TrainOptions(max_iter=len(batches), checkpoint_period=1000, eval_period=0, log_period=1),
+            milestones=Milestones(watch.model, watch, None, periods=periods, validated=0, memory=memory),
+            progress=Progress(watch, max_iter=len(batches), period=1, device=device),
+            options=TrainOptions(max_iter=len(batches)),
             start_iter=0,
-            validate=None,
-            writer=watch,
-            memory=memory,
         )
         assert watch.saved == [saved for saved, _ in case["checkpointer_calls"]]
         report.close("last logits", watch.logits, arrays[f"{name}/out/logits_last"])

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from alphaction.engine.milestones import VALIDATED, Milestones, Periods
+from alphaction.engine.progress import Progress
 from alphaction.engine.scalars import ScalarLog
-from alphaction.engine.train import VALIDATED, TrainingError, TrainOptions, train
+from alphaction.engine.step import TrainingError, TrainStep
+from alphaction.engine.train import TrainOptions, train
 from alphaction.structures import ClipKey
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # first batch empty
@@ -79,20 +82,26 @@ class Run:
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [2])
 
     def __call__(self, batches, *, validate=True, start_iter=0, validated=0, writer=None, **periods):
-        options = {"checkpoint_period": 100, "eval_period": 100, "log_period": 100} | periods
+        periods = {"checkpoint_period": 100, "eval_period": 100, "log_period": 100} | periods
+        max_iter = start_iter + len(batches)
+        extra = {name: periods[name] for name in ("max_empty_batches",) if name in periods}
         train(
             self.model,
-            criterion,
+            TrainStep(self.model, criterion, self.optimizer, device=CPU),
             batches,
             self.optimizer,
             self.scheduler,
-            self.events,
-            device=CPU,
-            options=TrainOptions(max_iter=start_iter + len(batches), **options),
+            milestones=Milestones(
+                self.model,
+                self.events,
+                self.events.validate if validate else None,
+                periods=Periods(max_iter, checkpoint=periods["checkpoint_period"], validation=periods["eval_period"]),
+                validated=validated,
+                memory=None,
+            ),
+            progress=Progress(writer or self.events, max_iter=max_iter, period=periods["log_period"], device=CPU),
+            options=TrainOptions(max_iter=max_iter, **extra),
             start_iter=start_iter,
-            validate=self.events.validate if validate else None,
-            writer=writer or self.events,
-            validated=validated,
         )
         return self.events
 

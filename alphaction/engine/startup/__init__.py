@@ -1,0 +1,1 @@
+"""Before a run: its configuration, its processes, its folder, its log."""

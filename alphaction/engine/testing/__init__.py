@@ -1,0 +1,1 @@
+"""Tests a model on the data sets of a configuration."""

@@ -1,0 +1,106 @@
+"""Testing as the configuration says: the model over a data set, with a memory where needed, and the evaluation."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+
+import torch
+from yacs.config import CfgNode
+
+from alphaction.dataset import ActionDataset, build_loader
+from alphaction.engine.evaluate import EvalResult, evaluate_dataset, result_folder
+from alphaction.engine.memory import PersonMemory, check_memory
+from alphaction.engine.predict import predict, predict_with_memory
+from alphaction.modeling import action_groups, build_postprocess
+from alphaction.modeling.detector import ActionDetector
+from alphaction.structures import FeatureMemory, MemorySpan
+from alphaction.utils.distributed import ALONE, Processes
+
+logger = logging.getLogger(__name__)
+
+
+class Tester:
+    """Runs the model over a data set and evaluates what it said."""
+
+    def __init__(
+        self, cfg: CfgNode, model: ActionDetector, device: torch.device, *, processes: Processes = ALONE
+    ) -> None:
+        self._cfg = cfg
+        self._processes = processes
+        self._model = model
+        self._device = device
+        self._postprocess = build_postprocess(cfg)
+
+    def run(self, dataset: ActionDataset, *, quiet: bool = False) -> EvalResult:
+        """Predicts, evaluates, writes the result files; `quiet` leaves out the table and the pictures."""
+        cfg = self._cfg
+        loader = build_loader(cfg, dataset, train=False)
+        memory = build_memory(cfg, self._model, dataset, self._device, processes=self._processes)
+        if memory is None:
+            predictions = predict(self._model, loader, self._postprocess, self._device)
+        else:
+            predictions = predict_with_memory(self._model, loader, self._postprocess, self._device, memory=memory)
+        result = evaluate_dataset(
+            predictions,
+            dataset,
+            pathlib.Path(cfg.OUTPUT_DIR),
+            protocol=cfg.TEST.PROTOCOL,
+            iou_threshold=cfg.TEST.IOU_THRESH,
+            action_threshold=cfg.TEST.ACTION_THRESH,
+            groups=action_groups(cfg),
+            num_pictures=0 if quiet else cfg.TEST.NUM_PICTURES,
+        )
+        logger.info("%s", result.summary() if quiet else result.table())
+        tell_unreadable(dataset)
+        if not quiet:
+            folder = result_folder(cfg.OUTPUT_DIR, dataset.name)
+            logger.info("Table, scores and rows: %s", folder)
+            if cfg.TEST.NUM_PICTURES:
+                logger.info("Pictures with predicted and true boxes: %s", folder / "pictures")
+        return result
+
+
+def build_memory(
+    cfg: CfgNode,
+    model: ActionDetector,
+    dataset: ActionDataset,
+    device: torch.device,
+    *,
+    processes: Processes = ALONE,
+) -> PersonMemory | None:
+    """An empty memory for the persons of a data set; None for a model without M blocks.
+
+    Raises:
+        ConfigError: the data set has nothing to remember, or (when testing) it does not fit.
+    """
+    if not model.needs_memory:
+        return None
+    node, training = cfg.MODEL.IA_STRUCTURE, dataset.is_training
+    before, after = node.LENGTH
+    span = MemorySpan(before=before, after=after, rate=node.MEMORY_RATE, persons=node.MAX_PER_SEC)
+    store = FeatureMemory(
+        node.DIM_IN,
+        step=node.MEMORY_STEP,
+        dtype=getattr(torch, node.MEMORY_DTYPE) if training else torch.float32,
+        max_bytes=node.MEMORY_LIMIT_MB * 2**20,
+    )
+    check_memory(dataset, store, span)
+    return PersonMemory(
+        store,
+        span,
+        key_of=dataset.annotations.key,
+        device=device,
+        penalty=training and node.PENALTY,
+        random_choice=training or cfg.QUIRKS.RANDOM_CHOICE_IN_TEST,
+        gather=processes.gather_rows,
+    )
+
+
+def tell_unreadable(dataset: ActionDataset) -> None:
+    """The total; each clip was named when it was met."""
+    if dataset.num_unreadable:
+        logger.warning(
+            "%s: %d of %d clips could not be read and were left out (DATASETS.ON_ERROR skip)",
+            dataset.name, dataset.num_unreadable, len(dataset),
+        )  # fmt: skip
