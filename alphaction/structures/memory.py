@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -205,9 +206,9 @@ class FeatureMemory:
         if weigh is not None and len(entries):
             factors = np.broadcast_to(weigh(self._entries["loss"][entries])[:, None], filled.shape)[filled]
             features *= torch.from_numpy(factors.astype(np.float32)).to(device)[:, None]
-        places = torch.from_numpy((places[:, None] * span.persons + column)[filled]).to(device)
+        targets = torch.from_numpy((places[:, None] * span.persons + column)[filled]).to(device)
         out = torch.zeros(len(keys) * span.moments * span.persons, self.channels, device=device)
-        return out.index_copy_(0, places, features).view(len(keys), span.moments, span.persons, self.channels)
+        return out.index_copy_(0, targets, features).view(len(keys), span.moments, span.persons, self.channels)
 
     def state_dict(self) -> dict[str, object]:
         """Everything, as tensors, numbers and texts. The blocks are not copied, except the last."""
@@ -224,7 +225,7 @@ class FeatureMemory:
             "blocks": blocks,
         } | {name: torch.from_numpy(values[entries]) for name, values in self._entries.items() if name != "age"}
 
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave, instead of what is remembered now.
 
         The other memory may have had another `step`, `dtype` or bound.
