@@ -179,6 +179,10 @@ class ActionDataset(Dataset):
         limit = None if self._options.augmentation is None else self._options.augmentation.max_persons
         return counts if limit is None else np.minimum(counts, limit)
 
+    def class_counts(self) -> np.ndarray:
+        """Annotated persons of each class, int64 [K]; a person with two actions counts for both."""
+        return self.annotations.labels.sum(axis=0, dtype=np.int64)
+
     def persons(self, keyframe: int) -> tuple[Boxes, Tensor | None, Tensor | None]:
         """Persons to classify, in pixels of the annotated frame.
 

@@ -215,6 +215,13 @@ def test_aspect_groups(tmp_path, video):
     assert dataset.aspect_groups().tolist() == [0, 1, 1]
 
 
+def test_class_counts(tmp_path, video):
+    rows = "m,0\nm,1,0,0,0.5,0.5,1\nm,1,0,0,0.5,0.5,3\nm,1,0.5,0,1,1,3\nm,2,0,0,0.5,0.5,8\n"
+    dataset = make(tmp_path, rows, TRAINING)
+    assert dataset.class_counts().tolist() == [1, 0, 2, 0, 0, 0, 0, 1]  # persons, not clips
+    assert dataset.class_counts().dtype == np.int64
+
+
 def test_index_out_of_range(tmp_path, video):
     dataset = make(tmp_path, "m,1,0,0,1,1,1\n")
     for index in (1, -1, (0, 1)):
