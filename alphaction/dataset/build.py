@@ -30,6 +30,7 @@ from alphaction.errors import ConfigError, DataError, UserError
 from alphaction.formats.label_files import read_classes
 from alphaction.structures import ClassList, PackedBoxes
 from alphaction.utils.device import resolve_device
+from alphaction.utils.stop import shield_worker
 
 logger = logging.getLogger(__name__)
 
@@ -136,9 +137,10 @@ def build_loader(
 
 
 def _start_worker(worker: int) -> None:
-    """One thread per worker: the processes are the parallelism."""
+    """One thread per worker: the processes are the parallelism. The run, not a signal, ends them."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    shield_worker()
 
 
 def _build_dataset(cfg: CfgNode, name: str, *, training: bool) -> ActionDataset:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 from alphaction.errors import UserError
+from alphaction.utils.stop import Interrupted
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Runs `main`; a bad end leaves the process: status 1 after a `UserError` or lack of memory, 130 after Ctrl-C.
+    """Runs `main`; a bad end leaves the process: status 1 after a `UserError` or lack of memory, 128 + the signal's number
+    after a run that was asked to stop (143 SIGTERM, 130 Ctrl-C).
 
     A user's mistake is told in one message without a traceback; a fault of this software keeps its traceback.
     """
@@ -64,6 +66,9 @@ def run_script(main: Callable[[], object]) -> None:
         if _is_out_of_memory(error):
             _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
         raise
+    except Interrupted as stopped:
+        logger.warning("%s", stopped)
+        sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         logger.warning("stopped by the keyboard")
         sys.exit(130)
