@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from alphaction.dataset.csv_annotations import read_csv_annotations
+from alphaction.dataset.faults import STRICT, Faults
 from alphaction.dataset.json_annotations import read_json_annotations
 from alphaction.dataset.raw import NUM_CLASSES_KEY, ClassIndex, RawAnnotations, numbered_classes, paused_gc
 from alphaction.errors import ConfigError, DataError
@@ -23,6 +24,7 @@ def read_annotations(
     num_classes: int = 0,
     *,
     classes_origin: str = "the data set's class list",
+    faults: Faults = STRICT,
 ) -> RawAnnotations:
     """Reads keyframes, boxes and actions.
 
@@ -31,6 +33,7 @@ def read_annotations(
         classes: the data set's class list. None: the categories of the file, else the ids 1..num_classes.
         num_classes: the number of classes that the model is configured for; 0 = whatever the data has.
         classes_origin: where `classes` comes from, for messages.
+        faults: gets the faulty entries; by default the first one raises.
 
     Raises:
         DataError: the file is missing, of no known form, or an entry in it is wrong.
@@ -43,7 +46,7 @@ def read_annotations(
 
     read = read_json_annotations if _is_json(path) else read_csv_annotations
     with paused_gc():
-        return read(path, choose)
+        return read(path, choose, faults)
 
 
 def check_num_classes(num_classes: int, count: int, origin: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alphaction.dataset.faults import STRICT, Faults
 from alphaction.dataset.json_annotations import ChooseClasses
 from alphaction.dataset.raw import (
     ClassIndex,
@@ -21,6 +22,7 @@ from alphaction.dataset.raw import (
     RawAnnotations,
     count_names,
     person_ids,
+    remark_repeats,
 )
 from alphaction.errors import DataError
 from alphaction.formats.ava_columns import NEEDED, header_columns, parse_time
@@ -49,12 +51,12 @@ class _Persons:
         self.action_line.append(line)
 
 
-def read_csv_annotations(path: Path, choose_classes: ChooseClasses) -> RawAnnotations:
+def read_csv_annotations(path: Path, choose_classes: ChooseClasses, faults: Faults = STRICT) -> RawAnnotations:
     source = str(path)
     table, persons = KeyframeTable(), _Persons()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            _read_rows(csv.reader(file), table, persons, source)
+            _read_rows(csv.reader(file), table, persons, source, faults)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: the annotation file is neither JSON nor a CSV text ({error})") from None
     if not table.sizes:
@@ -64,16 +66,22 @@ def read_csv_annotations(path: Path, choose_classes: ChooseClasses) -> RawAnnota
     classes, unknown = index.table(persons.actions)
     if unknown:
         wrong = [i for i, action in enumerate(persons.actions) if action in unknown]
-        first = wrong[0]
-        index.refuse(source, f"line {persons.action_line[first]}", persons.actions[first], len(wrong))
+        for i in wrong:
+            index.refuse(source, f"line {persons.action_line[i]}", persons.actions[i], len(wrong), faults)
+    column = np.asarray([classes.get(action, -1) for action in persons.actions], np.int64)
+    person = np.asarray(persons.action_person, np.int64)
     labels = np.zeros((len(persons.entry), len(index.classes)), dtype=bool)
-    labels[persons.action_person, [classes[action] for action in persons.actions]] = True
+    labels[person[column >= 0], column[column >= 0]] = True
+    if faults.collecting:
+        remark_repeats(person, column, [f"line {line}" for line in persons.action_line], source, faults)
     boxes = np.asarray([key[1:5] for key in persons.seen], np.float64).reshape(-1, 4)
-    _refuse_pixels(boxes, persons, source)
-    return _in_order(table, persons, boxes=boxes, labels=labels, index=index, source=source)
+    normalised = _are_fractions(boxes, persons, source, faults)
+    if not normalised:
+        boxes[:, 2:] -= boxes[:, :2]
+    return _in_order(table, persons, boxes=boxes, normalised=normalised, labels=labels, index=index, source=source)
 
 
-def _read_rows(rows: csv.reader, table: KeyframeTable, persons: _Persons, source: str) -> None:
+def _read_rows(rows: csv.reader, table: KeyframeTable, persons: _Persons, source: str, faults: Faults) -> None:
     columns: list[int] | None = None
     for row in rows:
         if not row or not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#"):
@@ -84,22 +92,29 @@ def _read_rows(rows: csv.reader, table: KeyframeTable, persons: _Persons, source
             if header:
                 continue
         movie, time, *box, action, person = (row[i] if 0 <= i < len(row) else "" for i in columns)
-        where = f"{source}: line {rows.line_num}"
+        line = f"line {rows.line_num}"
+        where = f"{source}: {line}"
         seconds = parse_time(time)
         if not movie or seconds is None:
-            raise DataError(f"{where} has the video {movie!r} and the timestamp {time!r}, expected {_EXPECTED}")
+            what = f"{where} has the video {movie!r} and the timestamp {time!r}, expected {_EXPECTED}"
+            faults.refuse("bad-row", line, what)
+            continue
         keyframe = table.add(movie, seconds)
         if not any(box) and not action:
             continue
         if len(row) <= max(columns[:-1]):
-            raise DataError(f"{where} has {len(row)} columns, expected {_EXPECTED}; is the file cut off?")
+            what = f"{where} has {len(row)} columns, expected {_EXPECTED}; is the file cut off?"
+            faults.refuse("bad-row", line, what)
+            continue
         if not action:
-            persons.without_action.append(f"line {rows.line_num}")
+            persons.without_action.append(line)
+            faults.remark("no-action", line, f"{where} has a box but no action")
             continue
         try:
             corners = [float(value) for value in box]
         except ValueError:
-            raise DataError(f"{where} has the box {','.join(box)!r}, expected x1,y1,x2,y2 in 0..1") from None
+            faults.refuse("bad-row", line, f"{where} has the box {','.join(box)!r}, expected x1,y1,x2,y2 in 0..1")
+            continue
         persons.add((keyframe, *corners, person), action, rows.line_num)
 
 
@@ -121,19 +136,30 @@ def _find_columns(row: list[str], source: str) -> tuple[list[int], bool]:
     )
 
 
-def _refuse_pixels(boxes: np.ndarray, persons: _Persons, source: str) -> None:
+def _are_fractions(boxes: np.ndarray, persons: _Persons, source: str, faults: Faults) -> bool:
     """Most boxes far beyond 1 means pixels, which would otherwise all be dropped as outside the picture."""
     far = (boxes > 2).any(axis=1)
-    if far.sum() * 2 > len(boxes):
-        first = int(np.argmax(far))
-        raise DataError(
-            f"{source}: boxes look like pixels (line {persons.entry[first]}: {boxes[first].tolist()}), "
-            "expected x1,y1,x2,y2 as fractions 0..1 of the frame's width and height"
-        )
+    if far.sum() * 2 <= len(boxes):
+        return True
+    first = int(np.argmax(far))
+    line = f"line {persons.entry[first]}"
+    what = (
+        f"{source}: boxes look like pixels ({line}: {boxes[first].tolist()}), "
+        "expected x1,y1,x2,y2 as fractions 0..1 of the frame's width and height"
+    )
+    faults.refuse("pixel-boxes", line, what)
+    return False
 
 
 def _in_order(
-    table: KeyframeTable, persons: _Persons, *, boxes: np.ndarray, labels: np.ndarray, index: ClassIndex, source: str
+    table: KeyframeTable,
+    persons: _Persons,
+    *,
+    boxes: np.ndarray,
+    normalised: bool,
+    labels: np.ndarray,
+    index: ClassIndex,
+    source: str,
 ) -> RawAnnotations:
     """Keyframes by movie (in the order of appearance) and time, persons by keyframe."""
     movie, time, size = table.arrays()
@@ -153,7 +179,7 @@ def _in_order(
         image_rows={},
         keyframe=keyframe[by_keyframe],
         boxes=boxes[by_keyframe],
-        normalised=True,
+        normalised=normalised,
         labels=labels[by_keyframe],
         person_id=person_ids([key[5] for key in persons.seen])[by_keyframe],
         entry=[persons.entry[i] for i in by_keyframe.tolist()],

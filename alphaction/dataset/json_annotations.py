@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alphaction.dataset.faults import STRICT, Faults
 from alphaction.dataset.raw import (
     ClassIndex,
     KeyframeTable,
@@ -24,6 +25,7 @@ from alphaction.dataset.raw import (
     parse_boxes,
     parse_file_name,
     person_ids,
+    remark_repeats,
 )
 from alphaction.errors import DataError
 from alphaction.formats.ava_columns import parse_time
@@ -34,26 +36,30 @@ from alphaction.structures import ClassList
 ChooseClasses = Callable[[ClassList | None, int], ClassIndex]
 
 
-def read_json_annotations(path: Path, choose_classes: ChooseClasses) -> RawAnnotations:
+def read_json_annotations(path: Path, choose_classes: ChooseClasses, faults: Faults = STRICT) -> RawAnnotations:
     """Reads either form; an annotation with `action_ids` makes it the AVA form."""
     source = str(path)
-    images, annotations, categories = _load(path)
-    rows, table, notes = _read_images(images, source)
-    annotations, keyframe, dropped = _assign_images(annotations, rows, source)
+    images, annotations, categories = _load(path, faults)
+    rows, table, notes = _read_images(images, source, faults)
+    annotations, keyframe, dropped = _assign_images(annotations, rows, source, faults)
     names = [annotation.get("id", position) for position, annotation in enumerate(annotations)]
     boxes = parse_boxes(
         [annotation.get("bbox") for annotation in annotations],
         names=(f"annotation {name}" for name in names),
         source=source,
+        faults=faults,
     )
     ava = any("action_ids" in annotation for annotation in annotations)
-    person, ids = _ava_actions(annotations, names, source) if ava else _coco_actions(annotations, names, source)
+    read_actions = _ava_actions if ava else _coco_actions
+    person, ids = read_actions(annotations, names, source, faults)
     index = choose_classes(_class_categories(categories, source, ava=ava), _largest(ids))
-    columns = _class_columns(index, person, ids, names, source)
+    columns = _class_columns(index, person, ids, names, source, faults)
     first = np.arange(len(annotations)) if ava else _merge_persons(keyframe, boxes)
     kept, group = np.unique(first, return_inverse=True)
     labels = np.zeros((len(kept), len(index.classes)), dtype=bool)
-    labels[group[person], columns] = True
+    labels[group[person[columns >= 0]], columns[columns >= 0]] = True
+    if faults.collecting:
+        remark_repeats(group[person], columns, [f"annotation {names[i]}" for i in person.tolist()], source, faults)
     if index.by_name:
         notes.append(f"{source}: its categories were matched with the class list by their names")
     identities = person_ids([annotation.get("person_id") for annotation in annotations])
@@ -80,7 +86,7 @@ def read_json_annotations(path: Path, choose_classes: ChooseClasses) -> RawAnnot
     )
 
 
-def _load(path: Path) -> tuple[list[dict], list[dict], list[object]]:
+def _load(path: Path, faults: Faults) -> tuple[list[dict], list[dict], list[object]]:
     try:
         with path.open("rb") as file:
             content = json.loads(file.read())
@@ -101,15 +107,18 @@ def _load(path: Path) -> tuple[list[dict], list[dict], list[object]]:
             )
         for position, entry in enumerate(value):
             if not isinstance(entry, dict):
-                raise DataError(f"{path}: entry {position} of {key!r} is {entry!r}, expected an object")
-        lists.append(value)
+                what = f"{path}: entry {position} of {key!r} is {entry!r}, expected an object"
+                faults.refuse("bad-row", f"entry {position} of {key}", what)
+        lists.append([entry for entry in value if isinstance(entry, dict)] if faults.collecting else value)
     if not lists[0]:
         raise DataError(f"{path}: the annotation file has no images ('images' is empty)")
     categories = content.get("categories") or []
     return lists[0], lists[1], categories if isinstance(categories, list) else [categories]
 
 
-def _read_images(images: list[dict], source: str) -> tuple[dict[Hashable, int], KeyframeTable, list[str]]:
+def _read_images(
+    images: list[dict], source: str, faults: Faults
+) -> tuple[dict[Hashable, int], KeyframeTable, list[str]]:
     """Keyframes in the order of the image ids where these are numbers (the original's order), else of the file."""
     ids = [image.get("id") for image in images]
     if all(isinstance(image_id, (int, float)) for image_id in ids):
@@ -118,18 +127,24 @@ def _read_images(images: list[dict], source: str) -> tuple[dict[Hashable, int], 
     for image in images:
         image_id = image.get("id")
         if not isinstance(image_id, (int, float, str)):
-            raise DataError(f"{source}: an image has the id {image_id!r}, expected a number or text: {image!r}")
+            what = f"{source}: an image has the id {image_id!r}, expected a number or text: {image!r}"
+            faults.refuse("bad-image", f"image {image_id!r}", what)
+            continue
         if image_id in rows:
-            raise DataError(f"{source}: the image id {image_id!r} occurs more than once")
-        movie, time = _locate(image, source)
-        rows[image_id] = table.add(movie, time, (_pixels(image, "height", source), _pixels(image, "width", source)))
+            what = f"{source}: the image id {image_id!r} occurs more than once"
+            faults.refuse("bad-image", f"image {image_id!r}", what)
+            continue
+        located = _locate(image, source, faults)
+        if located is not None:
+            size = _pixels(image, "height", source, faults), _pixels(image, "width", source, faults)
+            rows[image_id] = table.add(*located, size)
     notes = []
     if len(table.sizes) < len(rows):
         notes.append(f"{source}: {len(rows) - len(table.sizes)} images repeat the movie and time of another; merged")
     return rows, table, notes
 
 
-def _locate(image: dict, source: str) -> tuple[str, float]:
+def _locate(image: dict, source: str, faults: Faults) -> tuple[str, float] | None:
     """(movie, seconds) of an image: keys `movie` and `timestamp` first, then `file_name`, then the other keys."""
     name = image.get("file_name")
     from_name = parse_file_name(name) if isinstance(name, str) else None
@@ -140,25 +155,29 @@ def _locate(image: dict, source: str) -> tuple[str, float]:
     if time is None and image.get("timestamp") is None:
         time = from_name[1] if from_name else parse_time(image.get("frame_id"))
     if movie is None or isinstance(movie, (dict, list)) or not str(movie).strip() or time is None:
-        raise DataError(
+        what = (
             f"{source}: image {image.get('id')!r} does not say its movie and its time in seconds. Expected 'movie' and "
             f"'timestamp', or a 'file_name' such as 'movie_id/0012.jpg' (second 12), got file_name {name!r}, "
             f"movie {image.get('movie')!r}, timestamp {image.get('timestamp')!r}"
         )
+        faults.refuse("bad-image", f"image {image.get('id')!r}", what)
+        return None
     return str(movie).strip(), time
 
 
-def _pixels(image: dict, key: str, source: str) -> int:
+def _pixels(image: dict, key: str, source: str, faults: Faults) -> int:
     value = image.get(key)
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**31:
-        raise DataError(f"{source}: image {image.get('id')!r} has the {key} {value!r}, expected pixels")
+        what = f"{source}: image {image.get('id')!r} has the {key} {value!r}, expected pixels"
+        faults.refuse("bad-image", f"image {image.get('id')!r}", what)
+        return 0
     return int(value)
 
 
 def _assign_images(
-    annotations: list[dict], rows: Mapping[Hashable, int], source: str
+    annotations: list[dict], rows: Mapping[Hashable, int], source: str, faults: Faults
 ) -> tuple[list[dict], np.ndarray, dict[str, tuple[int, list[str]]]]:
     """The annotations whose image is listed, with their keyframes int64 [n]; the others counted."""
     found = [find_row(rows, annotation.get("image_id")) for annotation in annotations]
@@ -169,42 +188,60 @@ def _assign_images(
     ]
     if lost and len(lost) == len(annotations):
         raise DataError(f"{source}: no annotation belongs to a listed image, for example {lost[0]}")
+    for name in lost:
+        faults.remark("unlisted-image", name.split(" (")[0], f"{source}: {name}: 'images' does not list this image")
     kept = [annotation for annotation, row in zip(annotations, found, strict=True) if row is not None]
     keyframe = np.asarray([row for row in found if row is not None], np.int64)
     dropped = {"annotations of an image that is not listed": count_names(lost)} if lost else {}
     return kept, keyframe, dropped
 
 
-def _ava_actions(annotations: list[dict], names: list, source: str) -> tuple[np.ndarray, list]:
+def _ava_actions(annotations: list[dict], names: list, source: str, faults: Faults) -> tuple[np.ndarray, list]:
     """(annotation int64 [L], action id [L]) for every label."""
     lists = [annotation.get("action_ids", []) for annotation in annotations]
-    for name, ids in zip(names, lists, strict=True):
+    for position, ids in enumerate(lists):
         if not isinstance(ids, list):
-            raise DataError(f"{source}: annotation {name} has the action_ids {ids!r}, expected a list of class ids")
+            entry = f"annotation {names[position]}"
+            faults.refuse(
+                "bad-row", entry, f"{source}: {entry} has the action_ids {ids!r}, expected a list of class ids"
+            )
+            lists[position] = []
     return np.repeat(np.arange(len(lists)), [len(ids) for ids in lists]), list(chain.from_iterable(lists))
 
 
-def _coco_actions(annotations: list[dict], names: list, source: str) -> tuple[np.ndarray, list]:
-    for name, annotation in zip(names, annotations, strict=True):
-        if not isinstance(annotation.get("category_id"), (int, float, str)):
-            raise DataError(
-                f"{source}: annotation {name} has the category_id {annotation.get('category_id')!r}, "
-                "expected the id of one action (or 'action_ids' with a list of them)"
-            )
-    return np.arange(len(annotations)), [annotation["category_id"] for annotation in annotations]
+def _coco_actions(annotations: list[dict], names: list, source: str, faults: Faults) -> tuple[np.ndarray, list]:
+    kept = []
+    for position, annotation in enumerate(annotations):
+        if isinstance(annotation.get("category_id"), (int, float, str)):
+            kept.append(position)
+            continue
+        entry = f"annotation {names[position]}"
+        what = (
+            f"{source}: {entry} has the category_id {annotation.get('category_id')!r}, "
+            "expected the id of one action (or 'action_ids' with a list of them)"
+        )
+        faults.refuse("bad-row", entry, what)
+    return np.asarray(kept, np.int64), [annotations[position]["category_id"] for position in kept]
 
 
-def _class_columns(index: ClassIndex, person: np.ndarray, ids: list, names: list, source: str) -> np.ndarray:
-    """Class index per label, int64 [L]."""
+def _class_columns(
+    index: ClassIndex, person: np.ndarray, ids: list, names: list, source: str, faults: Faults
+) -> np.ndarray:
+    """Class index per label, int64 [L]; -1 for those that are not in the list."""
     try:
         table, unknown = index.table(ids)
     except TypeError:
-        wrong = next(i for i, class_id in enumerate(ids) if not isinstance(class_id, Hashable))
-        index.refuse(source, f"annotation {names[person[wrong]]}", ids[wrong], 1)
+        for i, class_id in enumerate(ids):
+            if not isinstance(class_id, Hashable):
+                index.refuse(source, f"annotation {names[person[i]]}", class_id, 1, faults)
+        hashable = [class_id if isinstance(class_id, Hashable) else None for class_id in ids]
+        table, unknown = index.table(hashable)
+        ids, unknown = hashable, unknown - {None}
     if unknown:
         wrong = [i for i, class_id in enumerate(ids) if class_id in unknown]
-        index.refuse(source, f"annotation {names[person[wrong[0]]]}", ids[wrong[0]], len(wrong))
-    return np.asarray([table[class_id] for class_id in ids], np.int64)
+        for i in wrong:
+            index.refuse(source, f"annotation {names[person[i]]}", ids[i], len(wrong), faults)
+    return np.asarray([table.get(class_id, -1) for class_id in ids], np.int64)
 
 
 def _merge_persons(keyframe: np.ndarray, boxes: np.ndarray) -> np.ndarray:

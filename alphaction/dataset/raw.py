@@ -11,11 +11,10 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 import numpy as np
 
-from alphaction.errors import DataError
+from alphaction.dataset.faults import STRICT, Faults
 from alphaction.formats.ava_columns import parse_time
 from alphaction.structures import ClassList, ClipKey
 
@@ -149,16 +148,18 @@ class ClassIndex:
         unknown = {class_id for class_id, index in found.items() if index is None}
         return {class_id: index for class_id, index in found.items() if index is not None}, unknown
 
-    def refuse(self, source: str, entry: str, class_id: object, count: int) -> NoReturn:
-        """Raises the error for an id that is not in the list; `count` entries have this fault."""
+    def refuse(self, source: str, entry: str, class_id: object, count: int, faults: Faults = STRICT) -> None:
+        """Tells of an id that is not in the list; `count` entries have this fault."""
         more = f" (and {count - 1} more entries with ids outside the list)" if count > 1 else ""
+        more = "" if faults.collecting else more
         hint = ""
         if str(class_id).strip() == "0" and 0 not in self._by_id and 1 in self._by_id:
             hint = " Ids that begin at 0 need a class list that says so, such as classes: {0: name, 1: name}."
-        raise DataError(
+        what = (
             f"{source}: {entry} has the action id {class_id!r}, which is not in the class list: "
             f"{describe_ids(self.classes)} ({self.origin}){more}. Correct the annotation or add the class.{hint}"
         )
+        faults.refuse("unknown-class", entry, what)
 
 
 @contextmanager
@@ -203,7 +204,23 @@ def parse_file_name(name: str) -> tuple[str, float] | None:
     return None if time is None else (parts[-2], time)
 
 
-def parse_boxes(bboxes: list[object], *, names: Iterable[str], source: str) -> np.ndarray:
+def remark_repeats(person: np.ndarray, column: np.ndarray, names: Sequence[str], source: str, faults: Faults) -> None:
+    """Remarks every entry that gives a person an action which an earlier entry gave it already.
+
+    Args:
+        person: int64 [L], the person of each label.
+        column: int64 [L], its class index, -1 for an unknown class.
+        names: [L], where each label stands in the file.
+    """
+    known = np.flatnonzero(column >= 0)
+    pair = person[known] * (int(column.max(initial=0)) + 1) + column[known]
+    _, first, group = np.unique(pair, return_index=True, return_inverse=True)
+    for i in np.flatnonzero(first[group] != np.arange(len(pair))).tolist():
+        entry, earlier = names[known[i]], names[known[first[group[i]]]]
+        faults.remark("duplicate-row", entry, f"{source}: {entry} repeats {earlier}: the same person and action")
+
+
+def parse_boxes(bboxes: list[object], *, names: Iterable[str], source: str, faults: Faults = STRICT) -> np.ndarray:
     """float64 [n, 4] from lists of four numbers; null counts as NaN (dropped later, counted)."""
     try:
         boxes = np.asarray(bboxes, dtype=np.float64)
@@ -218,7 +235,9 @@ def parse_boxes(bboxes: list[object], *, names: Iterable[str], source: str) -> n
         except (TypeError, ValueError):
             row = []
         if len(row) != 4:
-            raise DataError(f"{source}: {name} has the bbox {bbox!r}, expected four numbers [x, y, width, height]")
+            what = f"{source}: {name} has the bbox {bbox!r}, expected four numbers [x, y, width, height]"
+            faults.refuse("bad-row", name, what)
+            row = [math.nan] * 4
         rows.append(row)
     return np.asarray(rows, dtype=np.float64).reshape(-1, 4)
 
