@@ -284,7 +284,8 @@ _C.SOLVER.VIDEOS_PER_BATCH = 32
 # Losses and gradients are those of the whole batch (trainable batch norms see a part at a time); at least 1.
 _C.SOLVER.ACCUMULATION_STEPS = 1
 # Ours. True: the numbers of this section are meant for REFERENCE_BATCH clips. With another VIDEOS_PER_BATCH, k times as
-# large, BASE_LR is multiplied by k, and MAX_ITER, STEPS, WARMUP_ITERS and the periods are divided by k.
+# large, BASE_LR is multiplied by k, and MAX_ITER, STEPS, WARMUP_ITERS, CHECKPOINT_PERIOD and EVAL_PERIOD are divided
+# by k (rounded, at least 1). What the command line gives stays as it is given. Old and new values are logged.
 _C.SOLVER.AUTO_SCALE = False
 # Ours. 0 = the VIDEOS_PER_BATCH of the configuration file (before the command line's).
 _C.SOLVER.REFERENCE_BATCH = 0

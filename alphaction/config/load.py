@@ -13,7 +13,8 @@ from alphaction.config.merge import Config
 def load_config(config_file: str | os.PathLike[str], opts: Sequence[Any] = ()) -> Config:
     """The defaults, changed by the file, changed by the overrides.
 
-    Values are brought to their key's type (see `merge`); `validate` then checks them against each other.
+    Values are brought to their key's type (see `merge`); `validate` then checks them against each other. With
+    SOLVER.AUTO_SCALE, a REFERENCE_BATCH of 0 becomes what it stands for: the VIDEOS_PER_BATCH before the overrides.
 
     Args:
         config_file: a YAML file; "" for the defaults alone. It is read as data, nothing in it is ever executed.
@@ -29,5 +30,8 @@ def load_config(config_file: str | os.PathLike[str], opts: Sequence[Any] = ()) -
     cfg = get_cfg()
     if os.fspath(config_file):
         cfg.merge_from_file(config_file)
+    batch_of_file = cfg.SOLVER.VIDEOS_PER_BATCH
     cfg.merge_from_list(opts)
+    if cfg.SOLVER.AUTO_SCALE and cfg.SOLVER.REFERENCE_BATCH == 0:
+        cfg.SOLVER.REFERENCE_BATCH = batch_of_file
     return cfg

@@ -22,7 +22,7 @@ from alphaction.engine.testing.build import Tester, build_memory, tell_unreadabl
 from alphaction.engine.train import TrainOptions, train
 from alphaction.errors import ConfigError
 from alphaction.modeling import build_criterion, build_detection_model
-from alphaction.solver import build_optimizer, build_scheduler
+from alphaction.solver import build_optimizer, build_scheduler, scale_to_batch
 from alphaction.utils.seed import seed_all
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     is_tested = not (flags.skip_validation and flags.skip_final_test)
     keys = ("DATASETS.TRAIN", "DATASETS.TEST") if is_tested else ("DATASETS.TRAIN",)
     cfg, device = open_run(config_file, opts, keys=keys, log_name="log.txt")
+    scale_to_batch(cfg, given=opts[::2])
     seed_all(flags.seed)
     train_set, test_sets = _datasets_for_training(cfg, is_tested=is_tested)
     cfg.freeze()

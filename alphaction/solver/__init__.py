@@ -1,6 +1,6 @@
 """Optimizer with the original's parameter groups, and learning rate schedules."""
 
-from alphaction.solver.build import build_optimizer, build_scheduler
+from alphaction.solver.build import build_optimizer, build_scheduler, scale_to_batch
 from alphaction.solver.lr_schedule import HalfPeriodCosine, Warmup, WarmupMultiStep
 from alphaction.solver.optimizer import parameter_groups
 
@@ -11,4 +11,5 @@ __all__ = [
     "build_optimizer",
     "build_scheduler",
     "parameter_groups",
+    "scale_to_batch",
 ]

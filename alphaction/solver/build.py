@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
+
 from torch import nn
 from torch.optim import SGD, Optimizer
 from yacs.config import CfgNode
@@ -9,6 +12,9 @@ from yacs.config import CfgNode
 from alphaction.errors import ConfigError
 from alphaction.solver.lr_schedule import HalfPeriodCosine, Warmup, WarmupMultiStep, WarmupSchedule
 from alphaction.solver.optimizer import parameter_groups
+from alphaction.solver.scaling import ITERATIONS, RATES, scale, table
+
+logger = logging.getLogger(__name__)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -55,3 +61,28 @@ def build_scheduler(cfg: CfgNode, optimizer: Optimizer) -> WarmupSchedule:
             f"SOLVER (STEPS {tuple(solver.STEPS)}, MAX_ITER {solver.MAX_ITER}, WARMUP_METHOD {solver.WARMUP_METHOD!r}, "
             f"WARMUP_ITERS {solver.WARMUP_ITERS}): {error}"
         ) from error
+
+
+def scale_to_batch(cfg: CfgNode, *, given: Collection[str] = ()) -> None:
+    """With SOLVER.AUTO_SCALE: changes the schedule to suit VIDEOS_PER_BATCH, and logs old and new values.
+
+    Afterwards REFERENCE_BATCH is VIDEOS_PER_BATCH, since that is what the numbers are meant for now: the configuration,
+    saved and given back, is not scaled a second time.
+
+    Args:
+        cfg: as `load_config` returns it, not frozen.
+        given: keys that the user gave on the command line; they stay as they are.
+    """
+    solver = cfg.SOLVER
+    batch, reference = solver.VIDEOS_PER_BATCH, solver.REFERENCE_BATCH or solver.VIDEOS_PER_BATCH
+    if not solver.AUTO_SCALE:
+        return
+    if batch == reference:
+        logger.info("SOLVER.AUTO_SCALE: the schedule is meant for a batch of %d clips already.", batch)
+    else:
+        values = {key: solver[key] for key in (*RATES, *ITERATIONS)}
+        changes = scale(values, batch=batch, reference=reference, kept={key.removeprefix("SOLVER.") for key in given})
+        logger.info("%s", table(changes, batch=batch, reference=reference, optimizer=solver.OPTIMIZER))
+        for change in changes:
+            solver[change.key] = change.new
+    solver.REFERENCE_BATCH = batch
