@@ -89,7 +89,7 @@ def resolve_boxes(boxes: RawBoxes, resolved: Resolved, *, what: str, clip: bool)
     here = keyframe >= 0
     keyframe, xywh, scores = keyframe[here], boxes.xywh[here], boxes.scores[here]
     annotations, report = resolved.annotations, resolved.report
-    pixel = _pixel_boxes(xywh, annotations.size[keyframe], normalised=False)
+    pixel = pixel_boxes(xywh, annotations.size[keyframe], normalised=False)
     keep = pixel.usable if clip else np.isfinite(xywh).all(axis=1)
     xyxy = pixel.clipped if clip else pixel.xyxy
     for reason, rows in (pixel.faults if clip else {"not a number": np.flatnonzero(~keep)}).items():
@@ -102,7 +102,7 @@ def resolve_boxes(boxes: RawBoxes, resolved: Resolved, *, what: str, clip: bool)
 
 
 @dataclass(frozen=True)
-class _PixelBoxes:
+class PixelBoxes:
     """Boxes in pixels and what is wrong with them. `xyxy` before and `clipped` after limiting to the picture."""
 
     xyxy: np.ndarray
@@ -111,7 +111,7 @@ class _PixelBoxes:
     faults: dict[str, np.ndarray]
 
 
-def _pixel_boxes(boxes: np.ndarray, size: np.ndarray, *, normalised: bool) -> _PixelBoxes:
+def pixel_boxes(boxes: np.ndarray, size: np.ndarray, *, normalised: bool) -> PixelBoxes:
     """From `x, y, width, height` in pixels, or corners in 0..1 of `size` int [n, 2] (height, width).
 
     Either way x2 = x1 + width - 1 (`structures.boxes`), in float32 as the original computes it (QUIRKS 13, 14).
@@ -136,7 +136,7 @@ def _pixel_boxes(boxes: np.ndarray, size: np.ndarray, *, normalised: bool) -> _P
         "one pixel wide or high, or less": np.flatnonzero(area & ~large),
         "outside the picture": np.flatnonzero(large & ~inside),
     }
-    return _PixelBoxes(xyxy, clipped, inside, faults)
+    return PixelBoxes(xyxy, clipped, inside, faults)
 
 
 def _report_faults(
@@ -185,7 +185,7 @@ def _pack(
     rank = np.full(len(raw), -1, np.int64)
     rank[kept] = np.arange(len(kept))
     rows = np.flatnonzero(rank[raw.keyframe] >= 0)
-    pixel = _pixel_boxes(raw.boxes[rows], size[raw.keyframe[rows]], normalised=raw.normalised)
+    pixel = pixel_boxes(raw.boxes[rows], size[raw.keyframe[rows]], normalised=raw.normalised)
     for reason, wrong in pixel.faults.items():
         report.drop(f"boxes, {reason}", len(wrong), [raw.name_person(int(rows[i])) for i in wrong[:EXAMPLES]])
     moved = pixel.usable & (np.abs(pixel.clipped - pixel.xyxy).max(axis=1, initial=0) > CLIPPED)

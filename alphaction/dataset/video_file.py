@@ -90,6 +90,7 @@ class VideoFile:
     def __init__(self, path: str, *, threads: int = 1) -> None:
         self.path = path
         self.stamp = file_stamp(path)
+        self.remarks: list[str] = []  # what was found to be wrong in reading
         self._threads = threads
         self._index: FrameIndex | None = None
         self._seeks_late = False
@@ -344,6 +345,8 @@ class VideoFile:
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
     def _warn(self, what: str) -> None:
+        if what not in self.remarks:
+            self.remarks.append(what)
         if self.path not in _warned:
             _warned.add(self.path)
             logger.warning("%s: %s", self.path, what)

@@ -68,6 +68,10 @@ class VideoIndex:
         except OSError as error:
             raise DataError(f"{self.root}: the video folder cannot be read ({error.strerror})") from None
 
+    def names(self) -> list[str]:
+        """Every movie id that the folder has something for, sorted."""
+        return sorted({*self._folders, *self._by_stem})
+
     def find(self, movies: Sequence[str]) -> list[MovieFiles]:
         """What there is of each movie, in the order of `movies`. Nothing raises: see `MovieFiles.problem`."""
         new = [movie for movie in dict.fromkeys(movies) if movie not in self._found]
