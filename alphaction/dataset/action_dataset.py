@@ -87,7 +87,7 @@ class ActionDataset(Dataset):
             paths: for each of `annotations.movies` its video file or the folder of its one-second clips.
             detections: detected persons per keyframe of `annotations`, with scores.
             objects: detected objects per keyframe, with scores.
-            seed: of the augmentation, which is a function of (seed, epoch, sample) and nothing else.
+            seed: of the augmentation, which is a function of (seed, epoch, sample, copy) and nothing else.
         """
         if len(paths) != len(annotations.movies):
             raise ValueError(f"paths: got {len(paths)}, expected one for each of {len(annotations.movies)} movies")
@@ -124,17 +124,18 @@ class ActionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.keyframes)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> ClipSample | None:
-        """The sample `index`, or (epoch, index); None when it cannot be read and unreadable clips are skipped.
+    def __getitem__(self, item: int | tuple[int, int] | tuple[int, int, int]) -> ClipSample | None:
+        """The sample `index`, (epoch, index) or (epoch, index, copy); None if it cannot be read and such are skipped.
 
+        Every copy (0, 1, ...) of a clip that comes several times in an epoch is augmented differently.
         `ClipSample.index` is the keyframe's position in `annotations`.
         """
-        epoch, index = item if isinstance(item, tuple) else (0, item)
+        epoch, index, repeat = (*item, 0)[:3] if isinstance(item, tuple) else (0, item, 0)
         if not 0 <= index < len(self):
             raise IndexError(f"index: got {index}, the data set {self.name} has {len(self)} samples")
         keyframe = int(self.keyframes[index])
         persons, labels, scores = self.persons(keyframe)
-        augmentation = self._draw(epoch, index, len(persons))
+        augmentation = self._draw(epoch, index, repeat, num_persons=len(persons))
         if augmentation.person_rows is not None:
             rows = torch.from_numpy(augmentation.person_rows)
             persons, labels = persons[rows], None if labels is None else labels[rows]
@@ -178,6 +179,14 @@ class ActionDataset(Dataset):
         counts = self._persons.counts()[self.keyframes]
         limit = None if self._options.augmentation is None else self._options.augmentation.max_persons
         return counts if limit is None else np.minimum(counts, limit)
+
+    def clip_labels(self) -> np.ndarray:
+        """The actions of any annotated person of each sample, bool [S, K]."""
+        boxes, labels = self.annotations.boxes, self.annotations.labels
+        rows, classes = np.nonzero(labels)
+        out = np.zeros((len(boxes), labels.shape[1]), bool)
+        out[np.repeat(np.arange(len(boxes)), boxes.counts())[rows], classes] = True
+        return out[self.keyframes]
 
     def class_counts(self) -> np.ndarray:
         """Annotated persons of each class, int64 [K]; a person with two actions counts for both."""
@@ -243,10 +252,11 @@ class ActionDataset(Dataset):
             seed=first._seed,
         )
 
-    def _draw(self, epoch: int, index: int, num_persons: int) -> Augmentation:
+    def _draw(self, epoch: int, index: int, repeat: int, *, num_persons: int) -> Augmentation:
         if self._options.augmentation is None:
             return Augmentation()
-        rng = np.random.default_rng([self._seed % 2**64, epoch, index])
+        words = [self._seed % 2**64, epoch, index]
+        rng = np.random.default_rng([*words, repeat] if repeat else words)
         return draw_augmentation(rng, self._options.augmentation, num_persons=num_persons)
 
     def _boxes(self, packed: PackedBoxes, keyframe: int) -> Boxes:

@@ -22,7 +22,7 @@ from alphaction.dataset.box_files import read_boxes
 from alphaction.dataset.collate import collate
 from alphaction.dataset.raw import RawAnnotations
 from alphaction.dataset.resolve import Resolved, resolve, resolve_boxes
-from alphaction.dataset.samplers import TestBatchSampler, TrainBatchSampler
+from alphaction.dataset.samplers import TestBatchSampler, TrainBatchSampler, repeat_factors
 from alphaction.dataset.sampling import ClipSampling
 from alphaction.dataset.transforms import AugmentationPolicy, ClipTransform
 from alphaction.dataset.video_index import VideoIndex
@@ -33,6 +33,8 @@ from alphaction.utils.device import resolve_device
 from alphaction.utils.stop import shield_worker
 
 logger = logging.getLogger(__name__)
+
+_SHOWN_CLASSES = 10  # in a line of the log
 
 
 def build_datasets(cfg: CfgNode, split: Literal["train", "test"]) -> list[ActionDataset]:
@@ -98,7 +100,11 @@ def build_loader(
     Args:
         train: shuffled batches of the iterations start_iter + 1 .. SOLVER.MAX_ITER; else every sample once.
         seed: of the order and of the augmentation.
-        rank, world_size: this process and the number of processes; VIDEOS_PER_BATCH is divided among them.
+        rank, world_size: this process and the number of processes; VIDEOS_PER_BATCH is divided among them. A process
+            without a clip in a small last batch gets None for it, so that all have the same number of batches.
+
+    Raises:
+        ConfigError: VIDEOS_PER_BATCH cannot be divided evenly.
     """
     key = "SOLVER" if train else "TEST"
     videos = cfg.SOLVER.VIDEOS_PER_BATCH if train else cfg.TEST.VIDEOS_PER_BATCH
@@ -110,11 +116,13 @@ def build_loader(
         dataset = dataset.with_seed(seed)
         sampler = TrainBatchSampler(
             len(dataset),
-            batch_size=videos // world_size,
+            batch_size=videos,
             num_iterations=cfg.SOLVER.MAX_ITER,
             start_iter=start_iter,
             group_ids=groups,
+            factors=_repeat_factors(cfg, dataset),
             seed=seed,
+            share_each_pass=cfg.QUIRKS.SHARE_EACH_PASS,
             rank=rank,
             world_size=world_size,
         )
@@ -134,6 +142,28 @@ def build_loader(
         # The loader draws its workers' seeds from the global generator otherwise; nothing in a worker uses them.
         generator=torch.Generator(),
     )
+
+
+def _repeat_factors(cfg: CfgNode, dataset: ActionDataset) -> np.ndarray | None:
+    """How often each clip should come in a pass, float64 [S]; None = once. The log says what follows from it."""
+    threshold = cfg.DATALOADER.REPEAT_THRESHOLD
+    if not threshold:
+        return None
+    labels = dataset.clip_labels()
+    clips, classes = repeat_factors(labels, threshold)
+    rarest = sorted(np.flatnonzero(classes > 1).tolist(), key=lambda i: -classes[i])
+    counts, names = labels.sum(axis=0).tolist(), dataset.annotations.classes.names
+    shown = [f"{names[i]} {classes[i]:.2f} ({counts[i]} of {len(clips)} clips)" for i in rarest[:_SHOWN_CLASSES]]
+    more = f" and {len(rarest) - len(shown)} more" if len(rarest) > len(shown) else ""
+    logger.info(
+        "DATALOADER.REPEAT_THRESHOLD %g: a pass has about %.0f clips instead of %d. How often a clip comes for its "
+        "rarest class: %s",
+        threshold,
+        clips.sum(),
+        len(clips),
+        f"{', '.join(shown)}{more}" if shown else "once, since no class is in a smaller share of the clips",
+    )
+    return clips
 
 
 def _start_worker(worker: int) -> None:

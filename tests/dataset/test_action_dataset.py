@@ -220,6 +220,22 @@ def test_class_counts(tmp_path, video):
     dataset = make(tmp_path, rows, TRAINING)
     assert dataset.class_counts().tolist() == [1, 0, 2, 0, 0, 0, 0, 1]  # persons, not clips
     assert dataset.class_counts().dtype == np.int64
+    assert [np.flatnonzero(row).tolist() for row in dataset.clip_labels()] == [[0, 2], [7]]  # clips, not persons
+
+
+def test_clip_labels_of_a_test_set(tmp_path, video):
+    """A keyframe with detections but no annotated person has no actions."""
+    boxes = [{"image_id": f"m/{second}", "bbox": [1, 2, 30, 40], "score": 0.9} for second in (0, 1)]
+    dataset = make(tmp_path, "m,0\nm,1,0,0,1,1,2\nm,2,0,0,1,1,3\n", detections=boxes)
+    assert [np.flatnonzero(row).tolist() for row in dataset.clip_labels()] == [[], [1]]
+
+
+def test_copies_of_a_clip_are_augmented_differently(tmp_path, video):
+    dataset = make(tmp_path, "m,1,0,0,0.5,0.5,1\n", TRAINING)
+    first, again, second, third = (dataset[item].fast for item in ((3, 0), (3, 0, 0), (3, 0, 1), (3, 0, 2)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+    assert torch.equal(second, dataset[3, 0, 1].fast)
 
 
 def test_index_out_of_range(tmp_path, video):
