@@ -73,15 +73,18 @@ class PersonMemory:
             device=self._device,
         )
 
-    def update(self, batch: ClipBatch, features: RoiFeatures, *, loss: float) -> None:
-        """Remembers the batch's persons.
+    def update(self, batch: ClipBatch | None, features: RoiFeatures | None, *, loss: float) -> None:
+        """Remembers the batch's persons. All processes call it; None for both: this one has none to add.
 
         Args:
-            batch: names the keyframes, by `indices`.
-            features: of the batch, as they were before the optimizer's step.
+            batch: this process's share; names the keyframes, by `indices`.
+            features: of the share, as they were before the optimizer's step.
             loss: the batch's total loss, over all processes.
         """
-        rows = pack_rows(batch.indices, features, loss=loss)
+        if batch is None or features is None:
+            rows = torch.zeros(0, 3 + self.store.channels, device=self._device)
+        else:
+            rows = pack_rows(batch.indices, features, loss=loss)
         rows = rows if self._gather is None else self._gather(rows)
         indices, counts, losses, persons = unpack_rows(rows)
         self.store.put([self._key_of(index) for index in indices], persons, counts, losses=losses)

@@ -91,6 +91,34 @@ class ClipBatch:
             objects=None if self.objects is None else [boxes.to(device) for boxes in self.objects],
         )
 
+    def split(self, parts: int) -> list[ClipBatch]:
+        """The batch in `parts` runs of clips, as equal as can be; fewer where there are fewer clips.
+
+        The padding stays that of the whole batch, so that the network sees every clip as it would there.
+        """
+        if parts < 1:
+            raise ValueError(f"parts: got {parts}, expected 1 or more")
+        ends = [len(self) * i // min(parts, len(self)) for i in range(1, min(parts, len(self)) + 1)]
+        return [self._clips(slice(start, end)) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _clips(self, clips: slice) -> ClipBatch:
+        """Some of the clips with their persons; the frames are not copied."""
+        first = sum(map(len, self.persons[: clips.start]))
+        persons = slice(first, first + sum(map(len, self.persons[clips])))
+        return replace(
+            self,
+            slow=None if self.slow is None else self.slow[clips],
+            fast=None if self.fast is None else self.fast[clips],
+            sizes=self.sizes[clips],
+            persons=self.persons[clips],
+            regions=self.regions[clips],
+            labels=None if self.labels is None else self.labels[persons],
+            person_scores=None if self.person_scores is None else self.person_scores[persons],
+            objects=None if self.objects is None else self.objects[clips],
+            keys=self.keys[clips],
+            indices=self.indices[clips],
+        )
+
     def pin_memory(self) -> ClipBatch:
         """Called by the DataLoader (pin_memory=True)."""
         return replace(
