@@ -8,43 +8,27 @@
     <folder>/annotations/classes.pbtxt    the class names
     <folder>/generated.json               what made it; written with the rest, read to see whether it is current
 
-The files are written beside `<folder>` and the whole is renamed when it is complete. A run that was interrupted goes
-on with the first video that is missing; of several processes, one generates and the others wait.
+How the folder is made safely: see `alphaction.synthetic.folder`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
-import json
-import logging
 import os
-import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import numpy as np
-from tqdm import tqdm
 
-from alphaction.errors import DataError
+from alphaction.synthetic.folder import Recipe, class_list, make_folder, stamp
 from alphaction.synthetic.planner import ACTIONS, SceneOptions, plan_scene
-from alphaction.synthetic.render import Renderer, figure_box
+from alphaction.synthetic.render import figure_box
 from alphaction.synthetic.scene import Scene
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: two processes that generate at once would disturb each other
-    fcntl = None
-
-logger = logging.getLogger(__name__)
+from alphaction.synthetic.video import write_video
 
 VERSION = 2
 """Raised when the same options give other files."""
-STAMP = "generated.json"
 SPLITS = ("train", "val")
 
 
@@ -81,25 +65,14 @@ def generate(folder: str | os.PathLike, *, options: SetOptions | None = None) ->
     Raises:
         DataError: `folder` holds something else, or cannot be written.
     """
-    folder = Path(folder)
     options = options or SetOptions()
-    stamp = _stamp(options)
-    try:
-        if _is_current(folder, stamp):
-            return folder / "dataset.yaml"
-        _refuse_foreign(folder)
-        partial = folder.with_name(folder.name + ".partial")
-        with _locked(partial):
-            if not _is_current(folder, stamp):  # another process may have made it meanwhile
-                _write(partial, stamp, options)
-                _move(partial, folder)
-            else:
-                shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DataError(f"{folder}: the disk is full; the generated data set takes about 20 MB") from error
-        raise DataError(f"{folder}: cannot write the generated data set ({error}); choose another folder") from error
-    return folder / "dataset.yaml"
+    recipe = Recipe(
+        stamp=stamp("alphaction.synthetic.quickstart", version=VERSION, settings=dataclasses.asdict(options)),
+        videos={split: getattr(options, split) for split in SPLITS},
+        make_video=lambda videos, split, number: _make_video(videos, options, split, number),
+        tables=_tables,
+    )
+    return make_folder(folder, recipe)
 
 
 def generate_tiny(folder: str | os.PathLike) -> Path:
@@ -107,93 +80,12 @@ def generate_tiny(folder: str | os.PathLike) -> Path:
     return generate(folder, options=TINY)
 
 
-def _stamp(options: SetOptions) -> str:
-    settings = {"version": VERSION, **dataclasses.asdict(options)}
-    return json.dumps({"made_by": "alphaction.synthetic.quickstart", **settings}, indent=1)
-
-
-def _is_current(folder: Path, stamp: str) -> bool:
-    """Whether the whole set is there. The stamp comes into `folder` with everything else, by one rename."""
-    try:
-        return (folder / STAMP).read_text(encoding="utf-8") == stamp
-    except FileNotFoundError:
-        return False
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.is_dir() and (folder / STAMP).is_file():
-        return
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DataError(
-            f"{folder}: is in the way of the generated data set and was not made by it (no {STAMP}); "
-            "move it away, or choose another folder"
-        )
-
-
-@contextlib.contextmanager
-def _locked(partial: Path) -> Iterator[None]:
-    """Keeps other processes out of `partial` until the end of the block."""
-    while True:
-        partial.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = open(partial / ".lock", "w")  # noqa: SIM115 (closed below)
-        except FileNotFoundError:  # the folder was renamed by another process a moment ago
-            continue
-        break
-    with lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("another process is generating %s, waiting for it", partial)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError:
-                logger.debug("%s: file system without locks", partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        yield
-
-
-def _write(partial: Path, stamp: str, options: SetOptions) -> None:
-    """Fills `partial`; videos that a former run of the same options completed are kept."""
-    started = partial / ".started"
-    if not started.is_file() or started.read_text(encoding="utf-8") != stamp:
-        for item in partial.iterdir():
-            if item.name != ".lock":
-                shutil.rmtree(item) if item.is_dir() else item.unlink()
-        started.write_text(stamp, encoding="utf-8")
-    for name in ("videos", "annotations"):
-        (partial / name).mkdir(exist_ok=True)
-    videos = [(split, number) for split in SPLITS for number in range(getattr(options, split))]
-    logger.info("generating a data set of %d videos in %s (once)", len(videos), partial)
-    rows: dict[str, list[str]] = {split: [] for split in SPLITS}
-    # Threads, because most of the time goes into drawing and encoding, which do not hold Python's lock.
-    workers = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-    try:
-        made = workers.map(lambda video: _make_video(partial, options, *video), videos)
-        for (split, _), video_rows in tqdm(
-            zip(videos, made, strict=True),
-            total=len(videos),
-            desc="generating videos",
-            unit="video",
-            leave=False,
-            disable=None,
-        ):
-            rows[split] += video_rows
-    finally:
-        workers.shutdown(cancel_futures=True)
-    for split in SPLITS:
-        (partial / "annotations" / f"{split}.csv").write_text("\n".join(rows[split]) + "\n", encoding="utf-8")
-    (partial / "annotations" / "classes.pbtxt").write_text(_label_map(), encoding="utf-8")
-    (partial / "dataset.yaml").write_text(_dataset_yaml(), encoding="utf-8")
-    (partial / STAMP).write_text(stamp, encoding="utf-8")
-
-
-def _make_video(partial: Path, options: SetOptions, split: str, number: int) -> list[str]:
+def _make_video(videos: Path, options: SetOptions, split: str, number: int) -> list[str]:
     """Writes one video unless it is there; its annotation rows."""
     name = f"{split}_{number:03d}"
     rng = np.random.default_rng([options.seed, SPLITS.index(split), number])
     scene = plan_scene(rng, options.scene)
-    target = partial / "videos" / f"{name}.mp4"
+    target = videos / f"{name}.mp4"
     if not target.is_file():
         unfinished = target.with_suffix(".unfinished")
         write_video(unfinished, scene, rng=rng, fps=options.scene.fps)
@@ -201,18 +93,13 @@ def _make_video(partial: Path, options: SetOptions, split: str, number: int) -> 
     return annotation_rows(name, scene)
 
 
-def _move(partial: Path, folder: Path) -> None:
-    """Puts the finished set in its place; one of an older version makes room."""
-    (partial / ".started").unlink()
-    (partial / ".lock").unlink(missing_ok=True)
-    if folder.exists() and any(folder.iterdir()):
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(folder, old)
-        os.rename(partial, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(partial, folder)
+def _tables(rows: Mapping[str, list[list[str]]]) -> dict[str, str]:
+    """Annotations of each split, class names, and the file that says where all is."""
+    annotations = {
+        f"annotations/{split}.csv": "\n".join(row for video in videos for row in video) + "\n"
+        for split, videos in rows.items()
+    }
+    return annotations | {"annotations/classes.pbtxt": class_list(ACTIONS), "dataset.yaml": _dataset_yaml()}
 
 
 def annotation_rows(video: str, scene: Scene) -> list[str]:
@@ -226,24 +113,6 @@ def annotation_rows(video: str, scene: Scene) -> list[str]:
             ids = sorted(ACTIONS.index(action) + 1 for action in act.actions)
             rows += [f"{video},{beat.keyframe:.2f},{box},{class_id},{figure}" for class_id in ids]
     return rows
-
-
-def write_video(path: Path, scene: Scene, *, rng: np.random.Generator, fps: int) -> None:
-    """Encodes the scene as H.264; one thread, so that the same scene gives the same bytes."""
-    height, width = scene.size
-    with av.open(str(path), mode="w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"preset": "veryfast", "crf": "26", "g": str(fps), "threads": "1"}
-        for picture in Renderer(scene, rng=rng).frames(fps):
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-
-
-def _label_map() -> str:
-    return "".join(f'item {{\n  id: {i}\n  name: "{name}"\n}}\n' for i, name in enumerate(ACTIONS, start=1))
 
 
 def _dataset_yaml() -> str:

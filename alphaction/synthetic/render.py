@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from alphaction.synthetic.scene import Look, Point, Pose, Scene
+from alphaction.synthetic.scene import Look, Point, Pose, Scene, Thing
 
 SUPERSAMPLE = 2
 """Figures are drawn this many times larger and shrunk, so that they move by fractions of a pixel."""
@@ -96,6 +96,8 @@ class Renderer:
     def frame(self, time: float) -> np.ndarray:
         """The picture `time` seconds after the scene's start; draws new noise each call."""
         picture = self.ground.copy()
+        for thing in self.scene.beats[self.scene.beat_at(time)].things:
+            _paint_thing(picture, thing)
         poses = [self.scene.pose(figure, time) for figure in range(len(self.scene.looks))]
         for figure in sorted(range(len(poses)), key=lambda i: poses[i].place[1]):  # the nearest last
             _paint(picture, self.scene.looks[figure], poses[figure])
@@ -105,6 +107,20 @@ class Renderer:
         return cv2.addWeighted(
             picture, 1 + FLICKER * float(self.rng.standard_normal()), field, 1.0, 0.0, dtype=cv2.CV_8U
         )
+
+
+def _paint_thing(picture: np.ndarray, thing: Thing) -> None:
+    """Draws a bright ball or a dark crate with bright slats into `picture` (float32), in place."""
+    x, y = round(thing.place[0]), round(thing.place[1])
+    r = round(thing.radius)
+    if thing.kind == "ball":
+        cv2.circle(picture, (x, y), r, (250.0, 215.0, 60.0), -1, cv2.LINE_AA)
+        cv2.circle(picture, (x - r // 3, y - r // 3), max(1, r // 4), (255.0, 250.0, 225.0), -1, cv2.LINE_AA)
+        return
+    corner, opposite = (x - r, y - r), (x + r, y + r)
+    cv2.rectangle(picture, corner, opposite, (25.0, 30.0, 70.0), -1)
+    for start, end in ((corner, opposite), ((x - r, y + r), (x + r, y - r))):
+        cv2.line(picture, start, end, (120.0, 140.0, 220.0), 1, cv2.LINE_AA)
 
 
 def _paint(picture: np.ndarray, look: Look, pose: Pose) -> None:

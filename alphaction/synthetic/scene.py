@@ -64,31 +64,64 @@ class Act:
         start: its place at the beat's start.
         velocity: pixels per second to the right and down.
         arms: left and right in the picture.
+        swing: how far it swings about where it would be, to the right and down, pixels.
+        swing_rate: swings per second; a swing begins in the middle.
     """
 
     actions: frozenset[str]
     start: Point
     velocity: Point
     arms: tuple[Arm, Arm]
+    swing: Point = (0.0, 0.0)
+    swing_rate: float = 0.0
 
     @property
     def speed(self) -> float:
-        """Pixels per second."""
+        """Pixels per second, without swings."""
         return math.hypot(*self.velocity)
 
     def place(self, time: float) -> Point:
         """Where the figure is `time` seconds after the beat's start."""
-        return self.start[0] + self.velocity[0] * time, self.start[1] + self.velocity[1] * time
+        share = math.sin(2 * math.pi * self.swing_rate * time) if self.swing_rate else 0.0
+        return (
+            self.start[0] + self.velocity[0] * time + self.swing[0] * share,
+            self.start[1] + self.velocity[1] * time + self.swing[1] * share,
+        )
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object that lies in the scene.
+
+    Attributes:
+        kind: "ball" or "crate".
+        place: its middle.
+        radius: half of its width and height, pixels.
+    """
+
+    kind: str
+    place: Point
+    radius: float
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2."""
+        (x, y), r = self.place, self.radius
+        return x - r, y - r, x + r, y + r
 
 
 @dataclass(frozen=True)
 class Beat:
-    """A stretch of time with one act per figure; `keyframe` is a time of the scene, as are `start` and `end`."""
+    """A stretch of time with one act per figure; `keyframe` is a time of the scene, as are `start` and `end`.
+
+    `things` lie there as long as the beat lasts.
+    """
 
     start: float
     end: float
     keyframe: float
     acts: tuple[Act, ...]
+    things: tuple[Thing, ...] = ()
 
 
 @dataclass(frozen=True)
