@@ -236,7 +236,7 @@ _C.DATASETS.TEST = ()
 _C.DATASETS.ON_ERROR = "raise"
 
 _C.DATALOADER = CN()
-# Processes that read clips; 0 = read in the main process.
+# Processes that read clips, for each training process; 0 = it reads them itself. Changes the speed, no result.
 _C.DATALOADER.NUM_WORKERS = 4
 # Height and width of a batch are padded to a multiple of this, in pixels; 0 = only to the largest clip.
 _C.DATALOADER.SIZE_DIVISIBILITY = 16

@@ -198,6 +198,13 @@ def validate(cfg: CfgNode, *, world_size: int = 1) -> None:
     for key in ("SOLVER.VIDEOS_PER_BATCH", "TEST.VIDEOS_PER_BATCH"):
         if key not in wrong and values[key] % world_size:
             faults.append(f"{key}: got {values[key]}, expected a multiple of {world_size}, the number of processes")
+    videos, steps = values["SOLVER.VIDEOS_PER_BATCH"], values["SOLVER.ACCUMULATION_STEPS"]
+    if not wrong & {"SOLVER.VIDEOS_PER_BATCH", "SOLVER.ACCUMULATION_STEPS"} and 0 < videos // world_size < steps:
+        clips = "clip" if videos // world_size == 1 else "clips"
+        faults.append(
+            f"SOLVER.ACCUMULATION_STEPS: got {steps}, expected at most {videos // world_size}, the {clips} of a batch "
+            f"that each process has (SOLVER.VIDEOS_PER_BATCH {videos}, processes: {world_size})"
+        )
     if len(faults) == 1:
         raise ConfigError(f"configuration: {faults[0]}")
     if faults:

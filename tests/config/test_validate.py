@@ -300,6 +300,21 @@ def test_batches_are_shared_evenly():
     assert "TEST.VIDEOS_PER_BATCH: got 16, expected a multiple of 3" in faults(world_size=3)
 
 
+def test_each_part_of_a_batch_has_a_clip():
+    steps = ["SOLVER.VIDEOS_PER_BATCH", 12, "SOLVER.ACCUMULATION_STEPS", 4]
+    cfg = get_cfg()
+    cfg.merge_from_list(["TEST.VIDEOS_PER_BATCH", 12, *steps])
+    for world_size in (1, 2, 3):
+        validate(cfg, world_size=world_size)
+    assert faults("TEST.VIDEOS_PER_BATCH", 12, *steps, world_size=6) == (
+        "SOLVER.ACCUMULATION_STEPS: got 4, expected at most 2, the clips of a batch that each process has "
+        "(SOLVER.VIDEOS_PER_BATCH 12, processes: 6)"
+    )
+    assert faults("SOLVER.VIDEOS_PER_BATCH", 1, "SOLVER.ACCUMULATION_STEPS", 2).startswith(
+        "SOLVER.ACCUMULATION_STEPS: got 2, expected at most 1, the clip of a batch"
+    )
+
+
 def test_all_faults_are_told_at_once():
     lines = faults(
         *["SOLVER.BASE_LR", -1, "TEST.BOXES", "all", "INPUT.ALPHA", 3, IA + "ACTIVE", True, HEAD + "NUM_CLASSES", -3]
