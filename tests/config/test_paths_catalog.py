@@ -154,8 +154,9 @@ def test_a_name_that_is_not_there():
     message = failure("ava_video_val_v2.1")
     assert message.startswith(
         "data set 'ava_video_val_v2.1' is not in the catalog; there are: ava_video_train_v2.2, ava_video_val_v2.2, "
-        "quickstart_train, quickstart_val, interaction_train, interaction_val, tiny_train, tiny_val (the nearest one is "
-        "ava_video_val_v2.2). Two ways to add one: an entry in DatasetCatalog.DATASETS of alphaction/config/paths_catalog.py; or, without "
+        "quickstart_train, quickstart_val, interaction_train, interaction_val, tiny_train, tiny_val "
+        "(the nearest one is ava_video_val_v2.2). "
+        "Two ways to add one: an entry in DatasetCatalog.DATASETS of alphaction/config/paths_catalog.py; or, without "
         "touching code, a dataset.yaml"
     )
     assert "path/to/dataset.yaml:train" in message
