@@ -107,6 +107,63 @@ def test_workers_change_nothing(make, train):
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_processes_share_each_batch(make, workers):
+    """Also a batch that is too small for both: the other one gets None for it."""
+    cfg = make(opts=["SOLVER.VIDEOS_PER_BATCH", 4, "SOLVER.MAX_ITER", 6])
+    [dataset] = build_datasets(cfg, "train")  # three clips of one aspect, two of the other
+    alone = list(build_loader(cfg, dataset, train=True, seed=3))
+    cfg.DATALOADER.NUM_WORKERS = workers
+    shares = [list(build_loader(cfg, dataset, train=True, seed=3, rank=rank, world_size=2)) for rank in (0, 1)]
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
+    for batch, share in zip(alone, zip(*shares, strict=True), strict=True):
+        assert [len(part) for part in share] == [len(batch) // 2, len(batch) - len(batch) // 2]
+        assert [key for part in share for key in part.keys] == batch.keys
+        persons = [boxes.xyxy for part in share for boxes in part.persons]
+        assert all(torch.equal(a, b.xyxy) for a, b in zip(persons, batch.persons, strict=True))
+    cfg.SOLVER.VIDEOS_PER_BATCH = 16
+    tiny = [list(build_loader(cfg, dataset, train=True, rank=rank, world_size=8)) for rank in (0, 7)]
+    assert tiny[0] == [None] * 6 and all(len(batch) == 1 for batch in tiny[1])
+
+
+def test_rare_classes_come_more_often(make, caplog):
+    """Class 2 is in one of the five clips."""
+    rows = "".join(f"m,{time},0.1,0.2,0.5,0.9,{1 + (time == 2)},1\n" for time in (0.5, 1, 1.5, 2, 2.5))
+    cfg = make(
+        train=rows, opts=["DATALOADER.REPEAT_THRESHOLD", 0.8, "SOLVER.VIDEOS_PER_BATCH", 1, "SOLVER.MAX_ITER", 6]
+    )
+    [dataset] = build_datasets(cfg, "train")
+    with caplog.at_level(logging.INFO, "alphaction"):
+        batches = list(build_loader(cfg, dataset, train=True, seed=2))
+    assert (
+        "DATALOADER.REPEAT_THRESHOLD 0.8: a pass has about 6 clips instead of 5. How often a clip comes for its rarest "
+        "class: run 2.00 (1 of 5 clips)" in caplog.text
+    )
+    times = [batch.keys[0].time for batch in batches]
+    assert sorted(times) == [0.5, 1, 1.5, 2, 2, 2.5]
+    one, other = (batches[i] for i, time in enumerate(times) if time == 2)
+    assert not torch.equal(one.slow, other.slow)
+    batches_equal(batches[4:], list(build_loader(cfg, dataset, train=True, seed=2, start_iter=4)))
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.1
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "alphaction"):
+        build_loader(cfg, dataset, train=True)
+    assert (
+        "a pass has about 5 clips instead of 5" in caplog.text and "once, since no class is in a smaller" in caplog.text
+    )
+
+
+def test_the_original_shares_each_pass(make):
+    cfg = make(opts=["DATALOADER.ASPECT_RATIO_GROUPING", False, "SOLVER.MAX_ITER", 3])
+    [dataset] = build_datasets(cfg, "train")
+    orders = {}
+    for quirk in (False, True):
+        cfg.QUIRKS.SHARE_EACH_PASS = quirk
+        loader = build_loader(cfg, dataset, train=True, rank=1, world_size=2)
+        orders[quirk] = [item for batch in loader.batch_sampler for item in batch]
+    assert orders[False] != orders[True] and len(orders[True]) == 3
+
+
 def test_spawned_workers(make):
     """As on systems without fork: everything the loader sends to its workers can be pickled."""
     cfg = make(opts=["SOLVER.MAX_ITER", 2])
