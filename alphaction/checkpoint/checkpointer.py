@@ -18,17 +18,28 @@ from alphaction.checkpoint import last_checkpoint, random_state
 from alphaction.checkpoint.class_rows import SWITCH, ClassNames
 from alphaction.checkpoint.files import read_checkpoint
 from alphaction.checkpoint.matching import LoadReport, load_weights, unwrap
-from alphaction.checkpoint.restore import Schedule, restore_optimizer, restore_schedule
+from alphaction.checkpoint.restore import (
+    Part,
+    Schedule,
+    restore_optimizer,
+    restore_parts,
+    restore_schedule,
+    tell_changed_facts,
+)
 from alphaction.checkpoint.state import (
+    AVERAGED,
     OWN_ENTRIES,
+    PARTS,
     LoadedState,
+    averaged_weights,
     check_plain,
     class_names,
     describe,
     finished_iterations,
 )
+from alphaction.checkpoint.writing import CheckpointFolder
 from alphaction.errors import CheckpointError
-from alphaction.utils.atomic import atomic_write, remove_leftovers
+from alphaction.utils.distributed import ALONE, Processes
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +56,11 @@ class Checkpointer:
         class_ids: their ids in the annotation files; by default 1, 2, ...
         rows_by_name: a new run that starts from weights takes the last layer's rows of the classes of the same name.
         config_text: the run's whole configuration, stored in the file.
-        rank: number of this process; only process 0 writes.
+        parts: whatever else has a state, by the name of its entry (`PARTS`): averaged weights, gradient scaler.
+        facts: what the order of the clips depends on, by the names of `restore.FACTS`; a resumed run that has others
+            is told.
+        keep: periodic checkpoints that are kept, the latest ones; 0 = all.
+        processes: of the run; only process 0 writes.
     """
 
     def __init__(
@@ -59,7 +74,10 @@ class Checkpointer:
         class_ids: Sequence[int | str] = (),
         rows_by_name: bool = False,
         config_text: str = "",
-        rank: int = 0,
+        parts: Mapping[str, Part] | None = None,
+        facts: Mapping[str, int] | None = None,
+        keep: int = 0,
+        processes: Processes = ALONE,
     ) -> None:
         self._output_dir = pathlib.Path(output_dir) if os.fspath(output_dir) else None
         self._model = unwrap(model)
@@ -69,10 +87,15 @@ class Checkpointer:
         self._class_ids = list(class_ids) or list(range(1, len(self._class_names) + 1))
         self._rows_by_name = rows_by_name
         self._config_text = config_text
-        self._rank = rank
+        self._parts = dict(parts or {})
+        unknown = sorted(set(self._parts) - set(PARTS))
+        if unknown:
+            raise ValueError(f"parts: got {', '.join(unknown)}, expected {' or '.join(PARTS)}")
+        self._facts = dict(facts or {})
+        self._processes = processes
+        self._folder = None if self._output_dir is None else CheckpointFolder(self._output_dir, keep=keep)
         self._best: dict[str, dict[str, float]] = {}
         self._random_states: list[Mapping[str, object]] = []
-        self._saved_before = False
 
     def note_validation(self, scores: Mapping[str, float], *, iteration: int) -> None:
         """Keeps the best mAP per data set; it goes into the next checkpoint. NaN (no ground truth) does not count."""
@@ -88,44 +111,48 @@ class Checkpointer:
         extra: Mapping[str, object] | None = None,
         random_states: Sequence[Mapping[str, object]] | None = None,
     ) -> pathlib.Path | None:
-        """Writes `<name>.pth`, then notes it in `last_checkpoint`.
+        """Writes `<name>.pth`, then notes it in `last_checkpoint`. All processes call it; the first one writes.
 
         Args:
             name: without ".pth", e.g. "model_0000100".
             iteration: finished iterations.
             extra: further entries: tensors, numbers, texts, and dicts and lists of them.
-            random_states: of every process, by rank (`current_random_state`); by default of this one.
+            random_states: of every process, by rank (`current_random_state`); by default as they are now.
 
         Returns:
-            The file, or None where nothing is written (other ranks, no folder).
+            The file, or None without a folder.
 
         Raises:
-            CheckpointError: the disk is full or the folder cannot be written to; the earlier files are whole.
+            CheckpointError: the disk is full or the folder cannot be written to; the earlier files are whole. Raised
+                in all processes.
         """
-        if self._rank != 0 or self._output_dir is None:
+        if self._folder is None:
             return None
-        content = self._content(iteration, random_states)
-        clash = sorted(set(extra or ()) & set(OWN_ENTRIES))
-        if clash:
-            raise ValueError(f"extra: {', '.join(clash)} are entries of the checkpoint itself")
-        content |= dict(extra or {})
-        check_plain(content, where="checkpoint")
-        path = self._output_dir / f"{name}.pth"
-        try:
-            self._clear_leftovers()
-            with atomic_write(path) as file:
-                torch.save(content, file)
-            last_checkpoint.write(self._output_dir, file=path)
-        except (OSError, RuntimeError) as error:
-            reason = _write_failure(error)
-            if not reason:
-                raise
-            raise CheckpointError(
-                f"{path}: the checkpoint could not be written ({reason}). The earlier checkpoints in "
-                f"{self._output_dir} are whole: make room there, then the same command goes on from the last one."
-            ) from error
-        logger.info("Saved %s (%.1f MiB)", path, path.stat().st_size / 2**20)
-        return path
+        folder = self._folder
+        states = random_states or self._processes.gather(self.current_random_state())
+
+        def write() -> pathlib.Path:
+            content = self._content(iteration) | self._run_content(states)
+            clash = sorted(set(extra or ()) & set(OWN_ENTRIES))
+            if clash:
+                raise ValueError(f"extra: {', '.join(clash)} are entries of the checkpoint itself")
+            content |= dict(extra or {})
+            check_plain(content, where="checkpoint")
+            return folder.write(name, content, iteration=iteration)
+
+        return self._processes.on_main(write)
+
+    def save_weights(self, name: str, *, iteration: int) -> pathlib.Path | None:
+        """Writes `<name>.pth` with the weights (and the averaged ones) to test or to start from, not to resume.
+
+        `last_checkpoint` keeps naming what it names. Otherwise as `save`.
+        """
+        if self._folder is None:
+            return None
+        folder = self._folder
+        return self._processes.on_main(
+            lambda: folder.write(name, self._content(iteration), iteration=iteration, is_last=False)
+        )
 
     def current_random_state(self) -> dict[str, object]:
         """This process's random generators, for `save`."""
@@ -137,14 +164,18 @@ class Checkpointer:
         Whatever is built between loading and the first iteration (data loaders, other models) may have drawn from them.
         Without a resumed file nothing happens.
         """
-        if self._rank < len(self._random_states):
-            random_state.restore(self._random_states[self._rank], device=self._device())
+        if self._processes.rank < len(self._random_states):
+            random_state.restore(self._random_states[self._processes.rank], device=self._device())
         elif self._random_states:
             logger.warning(
                 "The checkpoint was written by %d processes: process %d starts its random generators anew.",
                 len(self._random_states),
-                self._rank,
+                self._processes.rank,
             )
+
+    def set_random_state(self, state: Mapping[str, object]) -> None:
+        """Sets this process's generators to what `current_random_state` found."""
+        random_state.restore(state, device=self._device())
 
     def resume_or_load(
         self, weight: str, *, transfer: bool = False, no_head: bool = False, adjust_lr: bool = False
@@ -164,6 +195,16 @@ class Checkpointer:
         Raises:
             CheckpointError: a file is missing, damaged or does not fit.
         """
+        state = self._resume_or_load(weight, transfer=transfer, no_head=no_head, adjust_lr=adjust_lr)
+        starts = [f"{where}, iteration {number}" for where, number in self._processes.gather(_start_of(state))]
+        if len(set(starts)) > 1:
+            raise CheckpointError(
+                f"the processes start from different files: {'; '.join(starts)} (by number of the process). "
+                "OUTPUT_DIR and MODEL.WEIGHT must be the same files on every machine: use a shared folder."
+            )
+        return state
+
+    def _resume_or_load(self, weight: str, *, transfer: bool, no_head: bool, adjust_lr: bool) -> LoadedState:
         last = last_checkpoint.read_last(self._output_dir) if self._output_dir is not None else None
         if last is not None:
             path, content = last
@@ -211,7 +252,7 @@ class Checkpointer:
             )
         logger.info("Testing %s (%s)", path, why)
         content = content or read_checkpoint(path)
-        report = self._load(path, content)
+        report = self._load(path, content, averaged=True)
         if report.missing:
             logger.warning(
                 "%d tensors of the model are not in %s and keep random values: the results will be poor.",
@@ -220,29 +261,30 @@ class Checkpointer:
             )
         return describe(content, path, report=report, iteration=finished_iterations(content, path))
 
-    def _content(self, iteration: int, random_states: Sequence[Mapping[str, object]] | None) -> dict[str, object]:
+    def _content(self, iteration: int) -> dict[str, object]:
+        """What a test or a new run takes."""
         content: dict[str, object] = {
             "model": self._model.state_dict(),
             "iteration": int(iteration),
-            "random_states": [dict(state) for state in random_states or [self.current_random_state()]],
             "best": copy.deepcopy(self._best),
             "config": self._config_text,
             "classes": {"ids": list(self._class_ids), "names": list(self._class_names)},
             "version": __version__,
         }
+        if AVERAGED in self._parts:
+            content[AVERAGED] = self._parts[AVERAGED].state_dict()
+        return content
+
+    def _run_content(self, random_states: Sequence[Mapping[str, object]]) -> dict[str, object]:
+        """What a resumed run takes besides."""
+        content: dict[str, object] = {name: part.state_dict() for name, part in self._parts.items()}
+        content["random_states"] = [dict(state) for state in random_states]
+        content["data"] = dict(self._facts)
         if self._optimizer is not None:
             content["optimizer"] = self._optimizer.state_dict()
         if self._scheduler is not None:
             content["scheduler"] = self._scheduler.state_dict()
         return content
-
-    def _clear_leftovers(self) -> None:
-        """Once per run and only where checkpoints are written: a test in the same folder must not disturb training."""
-        if not self._saved_before:
-            for pattern in ("model_*.pth", last_checkpoint.NAME):
-                for name in remove_leftovers(self._output_dir, pattern=pattern):
-                    logger.info("Removed %s, which an interrupted run left", self._output_dir / name)
-            self._saved_before = True
 
     def _device(self) -> torch.device:
         tensor = next(self._model.parameters(), None)
@@ -256,14 +298,21 @@ class Checkpointer:
         no_head: bool = False,
         advice: str = "",
         new_run: bool = False,
+        averaged: bool = False,
     ) -> LoadReport:
-        """Takes the weights; `new_run`: their last layer may be rearranged, no optimizer's state goes with it."""
+        """Takes the weights, the averaged ones if asked for and there.
+
+        With `new_run` they are asked for, and the last layer may be rearranged: no optimizer's state goes with it.
+        """
         theirs = class_names(content)
         classes = None
         if theirs and self._class_names:
             classes = ClassNames(theirs, self._class_names, by_name=self._rows_by_name and new_run)
+        weights = averaged_weights(content) if averaged or new_run else {}
+        if weights:
+            logger.info("Of %s the averaged weights are taken (SOLVER.EMA_DECAY was on in its run).", path)
         report = load_weights(
-            self._model, content["model"], source=str(path), no_head=no_head, advice=advice, classes=classes
+            self._model, weights or content["model"], source=str(path), no_head=no_head, advice=advice, classes=classes
         )
         logger.info("%s", report.table())
         if new_run and not no_head:
@@ -321,6 +370,8 @@ class Checkpointer:
         if self._scheduler is not None:
             saved = content.get("scheduler")
             restore_schedule(self._scheduler, saved, source=path, iteration=iteration, adjust_lr=adjust_lr)
+        restore_parts(self._parts, content, source=path)
+        tell_changed_facts(self._facts, content, source=path)
         state = describe(content, path, report=report, iteration=iteration, resumed=True)
         self._best = copy.deepcopy(dict(state.best))
         self._random_states = list(content.get("random_states", ()))
@@ -338,14 +389,5 @@ class Checkpointer:
             logger.warning("%s was trained with other classes (there %s).%s", path, differing, advice)
 
 
-def _write_failure(error: OSError | RuntimeError) -> str:
-    """Why a file could not be written; "" if the error is of another kind.
-
-    torch's archive writer hides the system's error behind one or more of its own.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause.strerror or str(cause)
-        cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0] if "inline_container" in str(error) else ""
+def _start_of(state: LoadedState) -> tuple[str, int]:
+    return state.source.name if state.source is not None else "from scratch", state.iteration

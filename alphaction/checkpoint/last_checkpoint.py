@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pathlib
 import re
 
@@ -66,16 +67,35 @@ def read_last(output_dir: pathlib.Path) -> tuple[pathlib.Path, dict[str, object]
     return newest
 
 
+def prune(output_dir: pathlib.Path, *, keep: int, iteration: int) -> None:
+    """Deletes periodic checkpoints (`model_<number>.pth`) up to `iteration` but the `keep` latest.
+
+    To be called when a new one and `last_checkpoint` are safely written. The file that `last_checkpoint` names stays
+    in any case; so do files of later iterations, which are of another run. What cannot be deleted is warned of.
+    """
+    named = named_file(output_dir)
+    for path in _periodic(output_dir, up_to=iteration)[keep:]:
+        if named is not None and path.name == named.name:
+            continue
+        try:
+            path.unlink(missing_ok=True)
+            logger.info("Deleted %s (SOLVER.KEEP_CHECKPOINTS %d)", path, keep)
+        except OSError as error:
+            logger.warning("%s could not be deleted (%s).", path, error.strerror)
+
+
+def _periodic(output_dir: pathlib.Path, *, up_to: float = math.inf) -> list[pathlib.Path]:
+    """The folder's `model_<number>.pth`, latest first."""
+    found = [(match, path) for path in output_dir.glob("model_*.pth") if (match := _PERIODIC.fullmatch(path.name))]
+    numbered = [(int(match.group(1)), path) for match, path in found]
+    return [path for number, path in sorted(numbered, reverse=True) if number <= up_to]
+
+
 def _newest_whole(output_dir: pathlib.Path, *, exclude: pathlib.Path) -> tuple[pathlib.Path, dict[str, object]] | None:
     """The whole checkpoint with the highest iteration among `model_<number>.pth` and `model_final.pth`."""
-    periodic = sorted(
-        (path for path in output_dir.glob("model_*.pth") if _PERIODIC.fullmatch(path.name)),
-        key=lambda path: int(_PERIODIC.fullmatch(path.name).group(1)),
-        reverse=True,
-    )
     found = [
         _first_whole([path for path in paths if path != exclude])
-        for paths in (periodic, [output_dir / "model_final.pth"])
+        for paths in (_periodic(output_dir), [output_dir / "model_final.pth"])
     ]
     whole = [each for each in found if each is not None]
     return max(whole, key=lambda each: int(each[1].get("iteration", 0)), default=None)

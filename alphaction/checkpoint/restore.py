@@ -1,4 +1,4 @@
-"""Gives a saved optimizer and learning rate schedule back to a run."""
+"""Gives a saved optimizer, learning rate schedule and other parts back to a run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ from typing import Protocol
 from torch import Tensor
 from torch.optim import Optimizer
 
+from alphaction.checkpoint.state import AVERAGED, PARTS, SCALER, entry
 from alphaction.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
+#: What the order of the clips depends on, by the entry's name in a checkpoint, as a user knows it.
+FACTS = {
+    "clips": "training clips",
+    "videos_per_batch": "SOLVER.VIDEOS_PER_BATCH",
+    "seed": "--seed",
+    "processes": "processes",
+}
+# Parts: what they are called, and the key that turns them on.
+_PART_NAMES = {AVERAGED: ("averaged weights", "SOLVER.EMA_DECAY"), SCALER: ("loss scale", "SOLVER.PRECISION float16")}
 _POSITION = ("last_epoch", "_step_count", "_last_lr")
 _OPTIMIZER_SETTINGS = ("momentum", "weight_decay")
 
@@ -27,6 +37,14 @@ class Schedule(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None: ...
 
     def set_epoch(self, epoch: int) -> None: ...
+
+
+class Part(Protocol):
+    """Something else with a state of its own: averaged weights, a gradient scaler."""
+
+    def state_dict(self) -> Mapping[str, object]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, object], /) -> object: ...
 
 
 def restore_optimizer(optimizer: Optimizer, saved: object, *, source: pathlib.Path, advice: str) -> None:
@@ -84,6 +102,46 @@ def restore_schedule(
             "Add --adjust-lr to use the configuration's.",
             source,
             ", ".join(filter(None, changed)),
+        )
+
+
+def restore_parts(parts: Mapping[str, Part], content: Mapping[str, object], *, source: pathlib.Path) -> None:
+    """Takes over the other parts' states, as far as file and run have them, and tells where only one of them has.
+
+    Raises:
+        CheckpointError: a state does not fit.
+    """
+    for name in PARTS:
+        called, key = _PART_NAMES[name]
+        if name in parts and name not in content:
+            logger.warning("%s holds no %s: they begin here.", source, called)
+        elif name in content and name not in parts:
+            logger.warning("%s holds %s, which this run does not go on with (%s is off).", source, called, key)
+        elif name in parts:
+            try:
+                parts[name].load_state_dict(copy.deepcopy(content[name]))
+            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(
+                    f"{source}: its {called} cannot be continued ({error}). Turn them off ({key}), or start a new run "
+                    "from its weights with --transfer in another OUTPUT_DIR."
+                ) from error
+
+
+def tell_changed_facts(facts: Mapping[str, int], content: Mapping[str, object], *, source: pathlib.Path) -> None:
+    """Warns of other clips, another batch or seed, or another number of processes than in the interrupted run."""
+    saved = entry(content, "data")
+    changed = [
+        f"{text} {facts[name]} (saved: {saved[name]})"
+        for name, text in FACTS.items()
+        if name in facts and name in saved and facts[name] != saved[name]
+    ]
+    if changed:
+        logger.warning(
+            "The run that wrote %s was another one in this: %s. It goes on soundly, but from here on clips may come in "
+            "another order and dropout may draw other numbers: its weights will not be exactly those of a run that "
+            "was never interrupted.",
+            source,
+            ", ".join(changed),
         )
 
 

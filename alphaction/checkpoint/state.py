@@ -8,10 +8,25 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from alphaction.checkpoint.matching import LoadReport
+from alphaction.checkpoint.matching import LoadReport, without_wrapper
 from alphaction.errors import CheckpointError
 
-OWN_ENTRIES = ("model", "optimizer", "scheduler", "iteration", "random_states", "best", "config", "classes", "version")
+#: Entries of parts that not every run has: the running mean of the weights, the scale of the loss in float16.
+AVERAGED, SCALER = "averaged_model", "gradient_scaler"
+PARTS = (AVERAGED, SCALER)
+OWN_ENTRIES = (
+    "model",
+    "optimizer",
+    "scheduler",
+    "iteration",
+    "random_states",
+    "best",
+    "config",
+    "classes",
+    "version",
+    "data",
+    *PARTS,
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,13 @@ def class_names(content: Mapping[str, object]) -> list[str]:
     """The classes that a file names, in the order of the outputs; empty if it names none."""
     names = entry(content, "classes").get("names")
     return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
+
+
+def averaged_weights(content: Mapping[str, object]) -> dict[str, Tensor]:
+    """The averaged weights of a file by the names of its "model", empty if it has none."""
+    names = without_wrapper(content["model"])
+    averaged = {name.removeprefix("module."): value for name, value in entry(content, AVERAGED).items()}
+    return {name: value for name, value in averaged.items() if name in names and isinstance(value, Tensor)}
 
 
 def finished_iterations(content: Mapping[str, object], path: pathlib.Path) -> int:

@@ -44,8 +44,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Runs `main`; a bad end leaves the process: status 1 after a `UserError` or lack of memory, 128 + the signal's number
-    after a run that was asked to stop (143 SIGTERM, 130 Ctrl-C).
+    """Runs `main`; a bad end leaves the process: status 1 after a `UserError` or lack of memory.
+
+    A run that was asked to stop ends with 128 + the number of the signal: 143 after SIGTERM, 130 after Ctrl-C.
 
     A user's mistake is told in one message without a traceback; a fault of this software keeps its traceback.
     """

