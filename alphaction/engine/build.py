@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from alphaction.checkpoint import Checkpointer
 from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_num_classes
+from alphaction.engine.data_wait import DataWaitHint
 from alphaction.engine.evaluate import EvalResult, check_evaluation_files
 from alphaction.engine.milestones import VALIDATED, Milestones, Periods
 from alphaction.engine.progress import Progress
@@ -114,7 +115,13 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
             validated=int(state.extra.get(VALIDATED, 0)),
             memory=memory,
         ),
-        progress=Progress(writer, max_iter=cfg.SOLVER.MAX_ITER, period=cfg.SOLVER.LOG_PERIOD, device=device),
+        progress=Progress(
+            writer,
+            max_iter=cfg.SOLVER.MAX_ITER,
+            period=cfg.SOLVER.LOG_PERIOD,
+            device=device,
+            hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS),
+        ),
         options=TrainOptions(max_iter=cfg.SOLVER.MAX_ITER),
         start_iter=state.iteration,
     )

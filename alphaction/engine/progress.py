@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
 
 import torch
 
-from alphaction.utils.meters import Meters
+from alphaction.engine.data_wait import DataWaitHint
+from alphaction.utils.distributed import ALONE, Processes
+from alphaction.utils.meters import Means
+from alphaction.utils.peak_memory import peak_memory, shown_memory
 
 logger = logging.getLogger(__name__)
+
+#: Figures of a step of which the last value is told, not the mean.
+_STATES = ("skipped_batches", "loss_scale")
+#: Batches without a readable clip or person.
+EMPTY = "empty_batches"
 
 
 class ScalarWriter(Protocol):
@@ -20,26 +29,49 @@ class ScalarWriter(Protocol):
 
 
 class Progress:
-    """Running figures, told every so often.
+    """Running figures, told every so often: means over the iterations since the last line.
 
     Args:
         writer: takes the same figures.
         max_iter: last iteration of the run.
         period: a log line every so many iterations, and after the last one.
         device: whose memory is told.
+        processes: of several, times and memory are the largest of any one.
+        hint: told the share of the time that was spent waiting for data.
     """
 
-    def __init__(self, writer: ScalarWriter, *, max_iter: int, period: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        writer: ScalarWriter,
+        *,
+        max_iter: int,
+        period: int,
+        device: torch.device,
+        processes: Processes = ALONE,
+        hint: DataWaitHint | None = None,
+    ) -> None:
         self._writer = writer
         self._max_iter = max_iter
         self._period = period
         self._device = device
-        self._meters = Meters()
+        self._processes = processes
+        self._hint = hint
+        self._means = Means()
+        self._states: dict[str, float] = {}
+        self._empty = 0
+        self._seconds, self._count = 0.0, 0
+        self._since = 0
 
     def add(
-        self, scalars: dict[str, float] | None, *, iteration: int, learning_rate: float, seconds: float, waited: float
+        self,
+        scalars: Mapping[str, float] | None,
+        *,
+        iteration: int,
+        learning_rate: float,
+        seconds: float,
+        waited: float,
     ) -> None:
-        """After every iteration.
+        """After every iteration, in every process.
 
         Args:
             scalars: losses and metrics; None for an iteration without any.
@@ -47,36 +79,60 @@ class Progress:
             seconds: that the iteration took, with the wait for its batch.
             waited: seconds of it that passed before the batch was there.
         """
-        self._meters.add((scalars or {}) | {"time": seconds, "data_time": waited})
+        self._since = self._since or iteration
+        self._empty += scalars is None
+        figures = dict(scalars or {})
+        self._states |= {name: figures.pop(name) for name in _STATES if name in figures}
+        self._means.add(figures | {"time": seconds, "data_time": waited})
+        self._seconds, self._count = self._seconds + seconds, self._count + 1
         if iteration % self._period == 0 or iteration == self._max_iter:
             self._tell(iteration, learning_rate=learning_rate)
+            self._since = 0
 
     def _tell(self, iteration: int, *, learning_rate: float) -> None:
-        recent = self._meters.recent()
-        seconds, waited = recent.pop("time"), recent.pop("data_time")
-        left = timedelta(seconds=int(self._meters["time"].mean * (self._max_iter - iteration)))
-        shown = [
-            (name, value) for name, value in sorted(recent.items(), key=_loss_first) if not _is_only_part(name, recent)
+        figures = self._means.take()
+        costs = self._largest({name: figures.pop(name) for name in ("time", "data_time")} | peak_memory(self._device))
+        states = self._states | ({EMPTY: float(self._empty)} if self._empty else {})
+        self._writer.write(figures | states | {"learning_rate": learning_rate} | costs, iteration)
+        share = costs["data_time"] / max(costs["time"], 1e-9)
+        left = timedelta(seconds=int(self._seconds / self._count * (self._max_iter - iteration)))
+        parts = [
+            f"iteration {iteration}/{self._max_iter}",
+            f"eta {left}",
+            *shown_figures(figures),
+            f"lr {learning_rate:.6g}",
+            *shown_states(states),
+            f"{costs['time']:.3f} s/it",
+            f"data wait {100 * share:.0f} %",
+            shown_memory(costs),
         ]
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in shown)
-        device = self._device
-        memory = f"  memory {torch.cuda.max_memory_allocated(device) / 2**20:.0f} MiB" if device.type == "cuda" else ""
-        logger.info(
-            "iteration %d/%d  eta %s  %s  lr %.6g  %.3f s/it  data wait %.0f %%%s",
-            iteration, self._max_iter, left, losses, learning_rate, seconds,
-            100 * waited / max(seconds, 1e-9), memory,
-        )  # fmt: skip
-        scalars = recent | {"learning_rate": learning_rate, "time": seconds, "data_time": waited}
-        self._writer.write(scalars, iteration)
+        logger.info("%s", "  ".join(filter(None, parts)))
+        if self._hint is not None:
+            self._hint.look(share, first=self._since, last=iteration)
+
+    def _largest(self, costs: Mapping[str, float]) -> dict[str, float]:
+        """Of each figure the largest of all processes: the slowest one sets the pace, the fullest one fails first."""
+        every = self._processes.gather(dict(costs))
+        names = dict.fromkeys(name for one in every for name in one)
+        return {name: max(one[name] for one in every if name in one) for name in names}
 
 
-def _is_only_part(name: str, figures: dict[str, float]) -> bool:
-    """Whether `name` belongs to the model's only class group: the total beside it says the same."""
-    kind = name.partition("_")[0]
-    parts = [other for other in figures if other.startswith(f"{kind}_") and other != "loss_action"]
-    return parts == [name]
+def shown_figures(figures: Mapping[str, float]) -> list[str]:
+    """Losses, accuracies, then the rest; the parts of a total in brackets behind it."""
+    rest = dict(figures)
+    shown = []
+    for total, prefix in (("loss_action", "loss_"), ("accuracy", "accuracy_")):
+        value = rest.pop(total, None)
+        parts = {name: rest.pop(name) for name in figures if name.startswith(prefix) and name in rest}
+        if value is None:
+            continue
+        # A model with one class group has one part, which says the same as the total.
+        inside = ", ".join(f"{name.removeprefix(prefix)} {part:.4f}" for name, part in parts.items())
+        shown.append(f"{total} {value:.4f}" + (f" ({inside})" if len(parts) > 1 else ""))
+    return shown + [f"{name} {value:.4g}" for name, value in rest.items()]
 
 
-def _loss_first(item: tuple[str, float]) -> tuple[bool, bool, str]:
-    name = item[0]
-    return (name != "loss_action", not name.startswith("loss"), name)
+def shown_states(states: Mapping[str, float]) -> list[str]:
+    """Counts that are not 0, and the loss scale."""
+    words = {"skipped_batches": "skipped {:.0f}", EMPTY: "empty {:.0f}", "loss_scale": "loss scale {:g}"}
+    return [words[name].format(value) for name, value in states.items() if value]

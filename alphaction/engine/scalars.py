@@ -43,6 +43,23 @@ class ScalarLog:
             self._events.close()
 
 
+class NoScalars:
+    """Of several processes one writes the figures; the others have this."""
+
+    def write(self, scalars: dict[str, float], iteration: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def open_scalars(
+    output_dir: pathlib.Path, *, tensorboard: bool, start_iter: int = 0, is_main: bool = True
+) -> ScalarLog | NoScalars:
+    """A `ScalarLog` in the main process, a writer that does nothing in the others."""
+    return ScalarLog(output_dir, tensorboard=tensorboard, start_iter=start_iter) if is_main else NoScalars()
+
+
 def _remove_partial_line(path: pathlib.Path) -> None:
     """Cuts off a last line that a killed run could not finish."""
     if path.exists():

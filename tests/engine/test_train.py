@@ -193,6 +193,7 @@ def test_logged_figures_have_the_guides_names(run):
         "learning_rate",
         "time",
         "data_time",
+        "host_memory_mib",
     }
     assert (scalars["loss_action"], scalars["loss_pose_action"], scalars["accuracy"]) == (2.0, 0.5, 0.75)
 
@@ -203,7 +204,7 @@ def test_log_line(run, log):
     assert [line.split("  ")[0] for line in lines] == ["iteration 2/4", "iteration 4/4"]
     for word in ("eta 0:00:00", "loss_action 0.", "accuracy 0.7500", "lr 0.01", " s/it", "data wait "):
         assert word in lines[1]
-    assert "memory" not in lines[1]  # of the GPU, when there is one
+    assert "GPU" not in lines[1]
 
 
 def test_the_last_iteration_is_logged_whatever_the_period(run):
@@ -218,7 +219,8 @@ def test_empty_batches_are_counted_but_not_trained_on(run):
 
 def test_a_run_of_only_empty_batches_can_still_log(run):
     [(_, scalars)] = run([None, None]).written
-    assert scalars.keys() == {"learning_rate", "time", "data_time"}
+    assert scalars.keys() == {"learning_rate", "time", "data_time", "empty_batches", "host_memory_mib"}
+    assert scalars["empty_batches"] == 2
 
 
 def test_too_many_empty_batches_in_a_row_end_the_run(run):

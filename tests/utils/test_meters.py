@@ -1,21 +1,19 @@
-from alphaction.utils.meters import Meter, Meters
+from alphaction.utils.meters import Means
 
 
-def test_a_meter_forgets_all_but_its_window():
+def test_means_are_those_since_the_last_ones():
+    means = Means()
+    means.add({"loss": 1.0, "time": 5.0})
+    means.add({"loss": 2.0})
+    assert means.take() == {"loss": 1.5, "time": 5.0}
+    means.add({"loss": 7.0})
+    assert means.take() == {"loss": 7.0}
+    assert means.take() == {}
+
+
+def test_means_keep_no_values():
     """QUIRKS 77: the original kept every value of the run."""
-    meter = Meter(window=3)
-    assert (meter.recent, meter.mean) == (0.0, 0.0)
+    means = Means()
     for value in range(1000):
-        meter.add(float(value))
-    assert meter.recent == 998.0
-    assert meter.mean == 499.5
-    assert len(meter._recent) == 3
-
-
-def test_meters_by_name():
-    meters = Meters(window=2)
-    meters.add({"loss": 1.0, "time": 5.0})
-    meters.add({"loss": 2.0})
-    meters.add({"loss": 4.0})
-    assert meters.recent() == {"loss": 3.0, "time": 5.0}
-    assert meters["loss"].mean == 7 / 3
+        means.add({"loss": float(value)})
+    assert means._sums == {"loss": (499500.0, 1000)}

@@ -1,0 +1,82 @@
+"""Says what to change when the network waits for its data."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+#: Above this share of the time, waiting is worth a word.
+SHARE = 0.3
+#: Seconds until it is said again.
+AGAIN_AFTER = 3600.0
+
+
+class DataWaitHint:
+    """Looks at the share of each log line.
+
+    Args:
+        num_workers: DATALOADER.NUM_WORKERS, of each training process.
+        num_processes: training processes on this machine; None = what the launcher says.
+        cores: of this machine that may be used; None = ask the system.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_workers: int,
+        num_processes: int | None = None,
+        cores: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._num_workers = num_workers
+        launched = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._num_processes = launched if num_processes is None else num_processes
+        self._cores = usable_cores() if cores is None else cores
+        self._clock = clock
+        self._is_warm = False
+        self._said: float | None = None
+
+    def look(self, share: float, *, first: int, last: int) -> None:
+        """After each log line.
+
+        Args:
+            share: of the time that was spent waiting, in the iterations `first` to `last`. That of the first call does
+                not count: the workers were starting.
+        """
+        warm, self._is_warm = self._is_warm, True
+        if not warm or share <= SHARE:
+            return
+        now = self._clock()
+        if self._said is None or now - self._said >= AGAIN_AFTER:
+            self._said = now
+            logger.warning(
+                "%s", hint(share, first, last, self._num_workers, num_processes=self._num_processes, cores=self._cores)
+            )
+
+
+def hint(share: float, first: int, last: int, num_workers: int, *, num_processes: int, cores: int) -> str:
+    """What helps, in the order of effort."""
+    machine = f"this machine has {cores} cores" + (f" for {num_processes} processes" if num_processes > 1 else "")
+    if num_workers * num_processes >= cores:
+        workers = f"DATALOADER.NUM_WORKERS is {num_workers}, and {machine}: more will hardly help"
+    elif num_workers:
+        workers = f"more processes that read (DATALOADER.NUM_WORKERS is {num_workers}; {machine})"
+    else:
+        workers = f"processes of their own that read (DATALOADER.NUM_WORKERS is 0; {machine})"
+    return (
+        f"The network waited {100 * share:.0f} % of the time for its data (iterations {first} to {last}). What helps: "
+        f"{workers}; videos of fewer pixels, or cut beforehand into short clips around the annotated moments; videos "
+        "on a local NVMe disk."
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
