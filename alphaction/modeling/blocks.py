@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from alphaction.layers import FrozenBatchNorm
+from alphaction.layers import Conv3d, FrozenBatchNorm
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ConvBn(nn.Module):
         super().__init__()
         padding = (kernel[0] // 2, dilation * (kernel[1] // 2), dilation * (kernel[2] // 2))
         self.conv = he_initialised(
-            nn.Conv3d(
+            Conv3d(
                 dim_in,
                 dim_out,
                 kernel,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 
 from yacs.config import CfgNode
 
@@ -11,12 +12,14 @@ from alphaction.modeling.blocks import BatchNormOptions
 from alphaction.modeling.detector import ActionDetector
 from alphaction.modeling.head import ActionHead
 from alphaction.modeling.interaction import STRUCTURES, BlockOptions, ContextLimits, InteractionStructure
-from alphaction.modeling.losses import ActionCriterion
+from alphaction.modeling.losses import ActionCriterion, balanced_weights
 from alphaction.modeling.nonlocal_block import NonLocalOptions
 from alphaction.modeling.pooler import RoiPooler3d
 from alphaction.modeling.postprocess import Postprocess
 from alphaction.modeling.slowfast import BODIES, NonLocalPlaces, SlowFast
 from alphaction.structures.groups import ActionGroup
+
+logger = logging.getLogger(__name__)
 
 _AVA_GROUP_SIZES = (14, 49, 17)
 # "MaxpoolFeatureExtractor" is the original's default, a name for which it had no extractor.
@@ -61,6 +64,7 @@ def build_backbone(cfg: CfgNode) -> SlowFast:
             slow_nonlocal=_nonlocal_places(node.SLOWFAST.SLOW),
             fast_nonlocal=_nonlocal_places(node.SLOWFAST.FAST),
             nonlocal_options=nonlocal_options(cfg),
+            recompute=node.ACTIVATION_CHECKPOINTING,
         )
     except ValueError as error:
         raise ConfigError(f"MODEL.BACKBONE.SLOWFAST: {error}") from error
@@ -154,15 +158,51 @@ def build_interaction(cfg: CfgNode, *, dim_in: int) -> InteractionStructure:
         raise ConfigError(f"MODEL.IA_STRUCTURE.I_BLOCK_LIST: {error}") from error
 
 
-def build_criterion(cfg: CfgNode) -> ActionCriterion:
-    """`criterion(logits, labels, num_boxes) -> LossOutput`."""
+def build_criterion(
+    cfg: CfgNode, *, class_counts: Sequence[int] | None = None, class_names: Sequence[str] = ()
+) -> ActionCriterion:
+    """`criterion(logits, labels, num_boxes) -> LossOutput`.
+
+    Args:
+        class_counts: persons of the training set with each class; needed for CLASS_BALANCE.
+        class_names: for the log.
+
+    Raises:
+        ConfigError: CLASS_WEIGHTS are not as many as the classes.
+    """
     focal = cfg.MODEL.ROI_ACTION_HEAD.FOCAL_LOSS
+    groups = action_groups(cfg)
+    weights = _class_weights(cfg, groups, class_counts)
+    if weights is not None:
+        names = class_names or [f"class {i}" for i in range(len(weights))]
+        table = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(names, weights, strict=True))
+        logger.info("Weights of the classes' losses: %s", table)
     return ActionCriterion(
-        action_groups(cfg),
+        groups,
         gamma=focal.GAMMA,
         alpha=focal.ALPHA,
+        class_weights=weights,
         unlabelled_is_first_class=cfg.QUIRKS.UNLABELLED_POSE_IS_FIRST_CLASS,
     )
+
+
+def _class_weights(
+    cfg: CfgNode, groups: Sequence[ActionGroup], class_counts: Sequence[int] | None
+) -> list[float] | None:
+    """CLASS_WEIGHTS times what CLASS_BALANCE gives; None where both are off."""
+    node, num_classes = cfg.MODEL.ROI_ACTION_HEAD, _num_classes(cfg)
+    given = [float(weight) for weight in node.CLASS_WEIGHTS]
+    if given and len(given) != num_classes:
+        raise ConfigError(
+            f"MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS: got {len(given)} weights, expected {num_classes}, one per class "
+            "in the order of the classes (or () for all 1)"
+        )
+    if not node.CLASS_BALANCE:
+        return given or None
+    if class_counts is None:
+        raise ValueError("class_counts: got None, expected the persons of each class (CLASS_BALANCE is on)")
+    balanced = balanced_weights(class_counts, groups, power=float(node.CLASS_BALANCE))
+    return [a * b for a, b in zip(given or [1.0] * num_classes, balanced, strict=True)]
 
 
 def build_postprocess(cfg: CfgNode) -> Postprocess:

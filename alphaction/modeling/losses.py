@@ -6,7 +6,7 @@ Shapes: R persons over all clips, K classes, k classes of a group.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,11 +23,14 @@ class LossOutput:
         losses: `loss_<group>`, unweighted, with their graph.
         total: weighted sum of the losses.
         metrics: `accuracy_<group>`, without graph.
+        counted: persons that a metric is a mean over, where they are not `num_boxes`: needed to join the metrics of
+            the parts of a batch.
     """
 
     losses: dict[str, Tensor]
     total: Tensor
     metrics: dict[str, Tensor]
+    counted: dict[str, Tensor] = field(default_factory=dict)
 
 
 class ActionCriterion:
@@ -40,6 +43,8 @@ class ActionCriterion:
     Args:
         groups: the groups of classes.
         gamma, alpha: of the focal losses, see `layers.focal_loss`.
+        class_weights: [K], factor of each class's loss: in a sigmoid group of its column, in a softmax group of the
+            persons labelled with it. None: all 1.
         unlabelled_is_first_class: in a softmax group a person without any label is trained as the group's first class,
             as in the original. False: such a person takes no part in the group's loss and accuracy.
     """
@@ -50,11 +55,13 @@ class ActionCriterion:
         *,
         gamma: float = 2.0,
         alpha: float = -1.0,
+        class_weights: Sequence[float] | None = None,
         unlabelled_is_first_class: bool = False,
     ) -> None:
         self.groups = tuple(groups)
         self.gamma = gamma
         self.alpha = alpha
+        self.class_weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
         self.unlabelled_is_first_class = unlabelled_is_first_class
 
     def __call__(self, logits: Tensor, labels: Tensor, num_boxes: float) -> LossOutput:
@@ -63,37 +70,74 @@ class ActionCriterion:
         Args:
             logits: [R, K].
             labels: bool [R, K].
-            num_boxes: persons per rank, mean over the ranks; at least 1 is divided by, so that a batch without
-                persons has loss 0 (with a graph).
+            num_boxes: persons to divide by; at least 1 is divided by, so that a batch without persons has loss 0
+                (with a graph).
         """
         if logits.shape != labels.shape:
             raise ValueError(f"labels: got shape {tuple(labels.shape)}, expected {tuple(logits.shape)} (of logits)")
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(logits.device)
         num_boxes = max(float(num_boxes), 1.0)
-        losses, metrics = {}, {}
+        losses, metrics, counted = {}, {}, {}
         total = logits.new_zeros((), dtype=torch.float32)
         for group in self.groups:
+            columns = group.columns
             term = self._softmax if group.loss == "softmax" else self._sigmoid
-            loss, accuracy = term(logits[:, group.columns], labels[:, group.columns].bool(), num_boxes)
+            weights = None if self.class_weights is None else self.class_weights[columns]
+            loss, accuracy, persons = term(logits[:, columns], labels[:, columns].bool(), weights, num_boxes)
             losses[f"loss_{group.name}"] = loss
             metrics[f"accuracy_{group.name}"] = accuracy
+            if persons is not None:
+                counted[f"accuracy_{group.name}"] = persons
             total = total + group.weight * loss
-        return LossOutput(losses, total, metrics)
+        return LossOutput(losses, total, metrics, counted)
 
-    def _softmax(self, logits: Tensor, labels: Tensor, num_boxes: float) -> tuple[Tensor, Tensor]:
-        """Loss and share of persons whose best class is the labelled one; logits and labels are [R, k]."""
+    def _softmax(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None, num_boxes: float
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Loss, share of persons whose best class is the labelled one, and how many persons have a label; logits and
+        labels are [R, k], weights [k]."""
         target = labels.to(torch.uint8).argmax(dim=1)
         if not self.unlabelled_is_first_class:
             target = torch.where(labels.any(dim=1), target, -1)
-        loss = softmax_focal_loss(logits, target, gamma=self.gamma, alpha=self.alpha).sum() / num_boxes
+        loss = softmax_focal_loss(logits, target, gamma=self.gamma, alpha=self.alpha)
+        if weights is not None:
+            loss = loss * weights[target.clamp(min=0)]
         correct = (logits.detach().argmax(dim=1) == target).sum()
-        counted = num_boxes if self.unlabelled_is_first_class else (target >= 0).sum().clamp(min=1)
-        return loss, correct / counted
+        if self.unlabelled_is_first_class:
+            return loss.sum() / num_boxes, correct / num_boxes, None
+        counted = (target >= 0).sum()
+        return loss.sum() / num_boxes, correct / counted.clamp(min=1), counted
 
-    def _sigmoid(self, logits: Tensor, labels: Tensor, num_boxes: float) -> tuple[Tensor, Tensor]:
+    def _sigmoid(
+        self, logits: Tensor, labels: Tensor, weights: Tensor | None, num_boxes: float
+    ) -> tuple[Tensor, Tensor, None]:
         """Loss and mean IoU of predicted (probability > 0.5) and labelled sets of classes; two empty sets agree."""
-        loss = sigmoid_focal_loss(logits, labels, gamma=self.gamma, alpha=self.alpha).mean(dim=1).sum() / num_boxes
+        loss = sigmoid_focal_loss(logits, labels, gamma=self.gamma, alpha=self.alpha)
+        if weights is not None:
+            loss = loss * weights
+        loss = loss.mean(dim=1).sum() / num_boxes
         predicted = logits.detach() > 0
         intersection = (predicted & labels).sum(dim=1)
         union = (predicted | labels).sum(dim=1)
         iou = torch.where(union > 0, intersection / union.clamp(min=1), 1.0)
-        return loss, iou.sum() / num_boxes
+        return loss, iou.sum() / num_boxes, None
+
+
+def balanced_weights(counts: Sequence[int], groups: Sequence[ActionGroup], *, power: float) -> list[float]:
+    """Weights that let rare classes count more, for `ActionCriterion`.
+
+    A class with n persons gets (1 / n) ** power, scaled so that the mean over the classes of its group is 1. A class
+    without any person has the weight 1: there is nothing of it to learn, and it must not take weight from the others.
+
+    Args:
+        counts: persons with each class, in class order.
+        power: 0 = all weights 1, 1 = fully.
+    """
+    weights = [1.0] * len(counts)
+    for group in groups:
+        present = [i for i in range(group.start, group.start + group.size) if counts[i] > 0]
+        raw = [counts[i] ** -power for i in present]
+        for i, value in zip(present, raw, strict=True):
+            weights[i] = value * len(raw) / sum(raw)
+    return weights

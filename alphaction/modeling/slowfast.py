@@ -20,8 +20,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from alphaction.layers import Conv3d
 from alphaction.modeling.blocks import BatchNormOptions, ResBlock, he_initialised
 from alphaction.modeling.nonlocal_block import NonLocalBlock, NonLocalOptions
+from alphaction.modeling.recompute import recomputed
 
 NUM_STAGES = 4
 _EXPANSION = 4  # output channels of a residual block per inner channel
@@ -85,7 +87,7 @@ class LateralConnection(nn.Module):
         super().__init__()
         kernel, padding = (_LATERAL_KERNEL, 1, 1), (_LATERAL_KERNEL // 2, 0, 0)
         self.conv = he_initialised(
-            nn.Conv3d(dim, _LATERAL_RATIO * dim, kernel, stride=(alpha, 1, 1), padding=padding, bias=True)
+            Conv3d(dim, _LATERAL_RATIO * dim, kernel, stride=(alpha, 1, 1), padding=padding, bias=True)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,6 +107,7 @@ class Pathway(nn.Module):
         bn: batch norm of the residual network.
         nonlocal_places: where non-local blocks stand.
         nonlocal_options: how they work.
+        recompute: in training, activations within blocks are computed again in the backward pass instead of kept.
     """
 
     def __init__(
@@ -118,10 +121,12 @@ class Pathway(nn.Module):
         bn: BatchNormOptions,
         nonlocal_places: NonLocalPlaces,
         nonlocal_options: NonLocalOptions,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.recompute = recompute
         self.conv1 = he_initialised(
-            nn.Conv3d(3, width, (stem_kernel, 7, 7), stride=(1, 2, 2), padding=(stem_kernel // 2, 3, 3), bias=False)
+            Conv3d(3, width, (stem_kernel, 7, 7), stride=(1, 2, 2), padding=(stem_kernel // 2, 3, 3), bias=False)
         )
         self.bn1 = bn.make(width)
         self.relu = nn.ReLU(inplace=True)
@@ -157,7 +162,12 @@ class Pathway(nn.Module):
 
     def stage(self, i: int, x: Tensor) -> Tensor:
         """Residual stage i = 1..4."""
-        return getattr(self, f"res_nl{i}")(x)
+        stage: nn.Sequential = getattr(self, f"res_nl{i}")
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return stage(x)
+        for block in stage:
+            x = recomputed(block, x)
+        return x
 
 
 def _make_stage(
@@ -204,6 +214,8 @@ class SlowFast(nn.Module):
         bn: batch norm of the residual networks.
         slow_nonlocal, fast_nonlocal: where each pathway has non-local blocks.
         nonlocal_options: how non-local blocks work.
+        recompute: less memory in training: only the blocks' inputs are kept for the backward pass, the rest is
+            computed again there.
 
     Raises:
         ValueError: no pathway, or channels that are not whole numbers.
@@ -221,6 +233,7 @@ class SlowFast(nn.Module):
         slow_nonlocal: NonLocalPlaces | None = None,
         fast_nonlocal: NonLocalPlaces | None = None,
         nonlocal_options: NonLocalOptions | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if not (slow or fast):
@@ -236,6 +249,7 @@ class SlowFast(nn.Module):
             "body": body,
             "bn": bn or BatchNormOptions(),
             "nonlocal_options": nonlocal_options or NonLocalOptions(),
+            "recompute": recompute,
         }
         fast_dims = (fast_width, *(_EXPANSION * fast_width * 2**i for i in range(NUM_STAGES - 1)))
         self.slow = self.fast = None

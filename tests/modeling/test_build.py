@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 
@@ -86,3 +88,35 @@ def test_the_head_takes_its_width_from_the_backbone():
             model = build_detection_model(config(*opts))
         assert model.roi_heads["action"].feature_extractor.fc1.in_features == width
         assert sum(model.backbone.out_channels) == width
+
+
+def test_class_weights_and_balance():
+    few = [HEAD + "NUM_CLASSES", 3]
+    assert build_criterion(config(*few)).class_weights is None
+    given = build_criterion(config(*few, HEAD + "CLASS_WEIGHTS", (1.0, 2.0, 0.5)))
+    assert given.class_weights.tolist() == [1.0, 2.0, 0.5]
+    both = config(*few, HEAD + "CLASS_WEIGHTS", (1.0, 2.0, 0.5), HEAD + "CLASS_BALANCE", 1.0)
+    weights = build_criterion(both, class_counts=[1, 3, 0]).class_weights
+    torch.testing.assert_close(weights, torch.tensor([1.5, 2 * 0.5, 0.5]))
+
+
+def test_class_weights_of_another_number_of_classes():
+    with pytest.raises(ConfigError) as caught:
+        build_criterion(config(HEAD + "NUM_CLASSES", 3, HEAD + "CLASS_WEIGHTS", (1.0, 2.0)))
+    assert str(caught.value) == (
+        "MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS: got 2 weights, expected 3, one per class in the order of the classes "
+        "(or () for all 1)"
+    )
+
+
+def test_the_weights_are_logged_with_their_classes(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("alphaction"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="alphaction")
+    cfg = config(HEAD + "NUM_CLASSES", 2, HEAD + "CLASS_BALANCE", 0.5)
+    build_criterion(cfg, class_counts=[1, 9], class_names=["sit", "run"])
+    assert "Weights of the classes' losses: sit 1.5, run 0.5" in caplog.text
+
+
+def test_activation_checkpointing_reaches_both_pathways():
+    backbone = build_detection_model(config("MODEL.BACKBONE.ACTIVATION_CHECKPOINTING", True)).backbone
+    assert backbone.slow.recompute and backbone.fast.recompute

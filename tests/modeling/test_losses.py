@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from alphaction.modeling.losses import ActionCriterion
+from alphaction.modeling.losses import ActionCriterion, balanced_weights
 from alphaction.modeling.postprocess import Postprocess
 from alphaction.structures.groups import ActionGroup
 
@@ -86,3 +86,45 @@ def test_scores():
     torch.testing.assert_close(scores[:, 3:], LOGITS[:, 3:].sigmoid())
     assert Postprocess(GROUPS)(LOGITS.bfloat16()).dtype == torch.float32
     assert Postprocess(GROUPS)(LOGITS[:0]).shape == (0, 5)
+
+
+def test_class_weights_by_hand():
+    weights = [1.0, 3.0, 5.0, 0.5, 2.0]
+    output = ActionCriterion(GROUPS, class_weights=weights)(LOGITS, LABELS, 4)
+    expected = 3.0 * (pose_term(0, 1) + pose_term(2, 1)) / 4  # both are labelled with the second pose
+    torch.testing.assert_close(output.losses["loss_pose_action"], expected)
+    p = torch.where(LABELS[:, 3:], LOGITS[:, 3:].sigmoid(), 1 - LOGITS[:, 3:].sigmoid())
+    expected = (-((1 - p) ** 2) * p.log() * torch.tensor([0.5, 2.0])).mean(1).sum() / 4
+    torch.testing.assert_close(output.losses["loss_object_interaction"], expected)
+    assert output.metrics == ActionCriterion(GROUPS)(LOGITS, LABELS, 4).metrics
+
+
+def test_weights_of_one_change_no_bit():
+    plain, weighted = (ActionCriterion(GROUPS, class_weights=w)(LOGITS, LABELS, 3) for w in (None, [1.0] * 5))
+    assert torch.equal(plain.total, weighted.total) and plain.losses == weighted.losses
+
+
+def test_a_class_of_weight_0_teaches_nothing():
+    logits = LOGITS.clone().requires_grad_()
+    ActionCriterion([OBJECT], class_weights=[1, 1, 1, 0, 1])(logits, LABELS, 3).total.backward()
+    assert logits.grad[:, 3].abs().sum() == 0 and (logits.grad[:, 4] != 0).all()
+
+
+def test_persons_that_a_metric_is_a_mean_over():
+    assert {name: n.item() for name, n in ActionCriterion(GROUPS)(LOGITS, LABELS, 3).counted.items()} == {
+        "accuracy_pose_action": 2
+    }
+    assert ActionCriterion(GROUPS, unlabelled_is_first_class=True)(LOGITS, LABELS, 3).counted == {}
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_rare_classes_count_more(power):
+    weights = balanced_weights([10, 1000, 0, 4, 1], GROUPS, power=power)
+    assert weights[2] == 1.0  # without any person
+    assert sum(weights[:2]) == pytest.approx(2) and sum(weights[3:]) == pytest.approx(2)  # mean 1 in each group
+    assert weights[0] / weights[1] == pytest.approx(100**power) and weights[4] / weights[3] == pytest.approx(4**power)
+
+
+def test_balance_without_any_person():
+    assert balanced_weights([0] * 5, GROUPS, power=1.0) == [1.0] * 5
+    assert balanced_weights([1, 2, 3, 4, 5], GROUPS, power=0.0) == [1.0] * 5
