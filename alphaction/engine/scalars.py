@@ -22,7 +22,7 @@ class ScalarLog:
 
     def __init__(self, output_dir: pathlib.Path, *, tensorboard: bool, start_iter: int = 0) -> None:
         path = output_dir / "metrics.jsonl"
-        _remove_partial_line(path)
+        remove_partial_line(path)
         self._file = path.open("a", encoding="utf-8")
         purge = start_iter + 1 if start_iter else None
         self._events = SummaryWriter(str(output_dir), purge_step=purge) if tensorboard else None
@@ -60,7 +60,7 @@ def open_scalars(
     return ScalarLog(output_dir, tensorboard=tensorboard, start_iter=start_iter) if is_main else NoScalars()
 
 
-def _remove_partial_line(path: pathlib.Path) -> None:
+def remove_partial_line(path: pathlib.Path) -> None:
     """Cuts off a last line that a killed run could not finish."""
     if path.exists():
         content = path.read_bytes()
