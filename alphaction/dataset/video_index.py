@@ -72,6 +72,10 @@ class VideoIndex:
         """Every movie id that the folder has something for, sorted."""
         return sorted({*self._folders, *self._by_stem})
 
+    def files_of(self, name: str) -> list[str]:
+        """The video files of a movie id, with their endings."""
+        return list(self._by_stem.get(name, ()))
+
     def find(self, movies: Sequence[str]) -> list[MovieFiles]:
         """What there is of each movie, in the order of `movies`. Nothing raises: see `MovieFiles.problem`."""
         new = [movie for movie in dict.fromkeys(movies) if movie not in self._found]

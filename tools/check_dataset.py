@@ -1,0 +1,13 @@
+"""Checks a data set before training: python tools/check_dataset.py data/my/dataset.yaml"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout that is not installed
+
+from alphaction.preparation.check_script import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
