@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import pathlib
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -12,10 +13,12 @@ from yacs.config import CfgNode
 
 from alphaction.checkpoint import Checkpointer
 from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_num_classes
+from alphaction.engine.best import BestValidation
 from alphaction.engine.data_wait import DataWaitHint
 from alphaction.engine.evaluate import EvalResult, check_evaluation_files
-from alphaction.engine.milestones import VALIDATED, Milestones, Periods
+from alphaction.engine.milestones import BEST, FINAL, VALIDATED, Milestones, Periods
 from alphaction.engine.progress import Progress
+from alphaction.engine.run_facts import facts, note_start
 from alphaction.engine.scalars import ScalarLog
 from alphaction.engine.startup.build import open_run, save_config
 from alphaction.engine.step import TrainStep
@@ -25,6 +28,7 @@ from alphaction.errors import ConfigError
 from alphaction.modeling import build_criterion, build_detection_model
 from alphaction.solver import build_optimizer, build_scheduler, scale_to_batch
 from alphaction.utils.seed import seed_all
+from alphaction.utils.stop import Interrupted, StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +73,13 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
         class_ids=train_set.annotations.classes.ids,
         rows_by_name=cfg.MODEL.ROI_ACTION_HEAD.COPY_ROWS_BY_NAME,
         config_text=cfg.dump(),
+        facts={
+            "clips": len(train_set),
+            "videos_per_batch": cfg.SOLVER.VIDEOS_PER_BATCH,
+            "seed": flags.seed,
+            "processes": 1,
+        },
+        keep=cfg.SOLVER.KEEP_CHECKPOINTS,
     )
     state = checkpointer.resume_or_load(
         cfg.MODEL.WEIGHT, transfer=flags.transfer, no_head=flags.no_head, adjust_lr=flags.adjust_lr
@@ -82,58 +93,88 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     if memory is not None and state.resumed:
         memory.load(state.extra)
     save_config(cfg)  # not before all is read: a refused run must not touch the files of an earlier one
+    start = facts(device=device, num_processes=1, iteration=state.iteration, weights=str(state.source or ""))
+    note_start(pathlib.Path(cfg.OUTPUT_DIR), start)
     tester = Tester(cfg, model, device)
     writer = ScalarLog(pathlib.Path(cfg.OUTPUT_DIR), tensorboard=flags.tensorboard, start_iter=state.iteration)
 
-    def validate_at(iteration: int) -> dict[str, float]:
-        scores = {result.name: result.mAP for result in (tester.run(dataset, quiet=True) for dataset in test_sets)}
-        writer.write({f"{name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": value for name, value in scores.items()}, iteration)
-        checkpointer.note_validation(scores, iteration=iteration)
-        return scores
+    best = BestValidation(patience=cfg.SOLVER.EARLY_STOP_PATIENCE)
+    best.load(state.extra)
+    with StopRequest() as stop:
 
-    before: dict[str, float] = {}
-    if cfg.TEST.EVAL_AT_START and state.iteration == 0 and not flags.skip_validation:
-        logger.info("Validation before training:")
-        before = validate_at(0)
-    loader = build_loader(cfg, train_set, train=True, start_iter=state.iteration, seed=flags.seed)
-    checkpointer.restore_random_state()
-    train(
-        model,
-        TrainStep(model, build_criterion(cfg), optimizer, device=device, memory=memory),
-        loader,
-        optimizer,
-        scheduler,
-        milestones=Milestones(
+        def test(*, quiet: bool) -> Iterator[EvalResult]:
+            """The results, of fewer data sets if the run is asked to stop."""
+            for dataset in test_sets:
+                if stop.agreed():
+                    return
+                yield tester.run(dataset, quiet=quiet)
+
+        def validate_at(iteration: int) -> dict[str, float] | None:
+            scores = {result.name: result.mAP for result in test(quiet=True)}
+            if len(scores) < len(test_sets):
+                return None
+            writer.write({f"{name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": value for name, value in scores.items()}, iteration)
+            checkpointer.note_validation(scores, iteration=iteration)
+            return scores
+
+        before: dict[str, float] = {}
+        if cfg.TEST.EVAL_AT_START and state.iteration == 0 and not flags.skip_validation:
+            logger.info("Validation before training:")
+            before = validate_at(0) or {}
+        loader = build_loader(cfg, train_set, train=True, start_iter=state.iteration, seed=flags.seed)
+        checkpointer.restore_random_state()
+        finished = train(
             model,
-            checkpointer,
-            None if flags.skip_validation or not test_sets else validate_at,
-            periods=Periods(
-                max_iter=cfg.SOLVER.MAX_ITER,
-                checkpoint=cfg.SOLVER.CHECKPOINT_PERIOD,
-                validation=cfg.SOLVER.EVAL_PERIOD,
+            TrainStep(model, build_criterion(cfg), optimizer, device=device, memory=memory),
+            loader,
+            optimizer,
+            scheduler,
+            milestones=Milestones(
+                model,
+                checkpointer,
+                None if flags.skip_validation or not test_sets else validate_at,
+                periods=Periods(
+                    max_iter=cfg.SOLVER.MAX_ITER,
+                    checkpoint=cfg.SOLVER.CHECKPOINT_PERIOD,
+                    validation=cfg.SOLVER.EVAL_PERIOD,
+                ),
+                validated=int(state.extra.get(VALIDATED, 0)),
+                memory=memory,
+                best=best,
+                keep_best=cfg.SOLVER.KEEP_BEST,
+                final_is_written=state.source == pathlib.Path(cfg.OUTPUT_DIR) / f"{FINAL}.pth",
+                stop=stop,
             ),
-            validated=int(state.extra.get(VALIDATED, 0)),
-            memory=memory,
-        ),
-        progress=Progress(
-            writer,
-            max_iter=cfg.SOLVER.MAX_ITER,
-            period=cfg.SOLVER.LOG_PERIOD,
-            device=device,
-            hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS),
-        ),
-        options=TrainOptions(max_iter=cfg.SOLVER.MAX_ITER),
-        start_iter=state.iteration,
-    )
-    tell_unreadable(train_set)
-    del memory, state  # the final test fills a memory of its own
-    if not flags.skip_final_test:
-        for dataset in test_sets:
-            result = tester.run(dataset)
-            writer.write({f"{dataset.name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": result.mAP}, cfg.SOLVER.MAX_ITER)
-            if dataset.name in before:
-                logger.info("%s: mAP %.4f before training, %.4f now", dataset.name, before[dataset.name], result.mAP)
+            progress=Progress(
+                writer,
+                max_iter=cfg.SOLVER.MAX_ITER,
+                period=cfg.SOLVER.LOG_PERIOD,
+                device=device,
+                hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS),
+            ),
+            options=TrainOptions(max_iter=cfg.SOLVER.MAX_ITER),
+            start_iter=state.iteration,
+        )
+        tell_unreadable(train_set)
+        del memory, state, loader  # the final test fills a memory of its own
+        tested = 0
+        for result in test(quiet=False) if not flags.skip_final_test else ():
+            tested += 1
+            writer.write({f"{result.name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": result.mAP}, finished)
+            if result.name in before:
+                logger.info("%s: mAP %.4f before training, %.4f now", result.name, before[result.name], result.mAP)
+        if not flags.skip_final_test and tested < len(test_sets):
+            raise Interrupted(
+                f"{stop.requested}: stopped in the final test. Training is complete ({FINAL}.pth): the same command "
+                "makes the test.",
+                signal=stop.number,
+            )
     writer.close()
+    if cfg.SOLVER.KEEP_BEST and best.is_known:
+        logger.info(
+            "Best validation: %s. Its weights are tested by: python test_net.py --config-file %s MODEL.WEIGHT %s",
+            best.describe(), shlex.quote(f"{cfg.OUTPUT_DIR}/config.yaml"), shlex.quote(f"{cfg.OUTPUT_DIR}/{BEST}.pth"),
+        )  # fmt: skip
     logger.info("Done. Everything of this run lies in %s", cfg.OUTPUT_DIR)
 
 

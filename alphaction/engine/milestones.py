@@ -1,4 +1,4 @@
-"""Checkpoints and validations on the way."""
+"""Checkpoints and validations on the way, and how a run ends: at its last iteration, early, or when asked to."""
 
 from __future__ import annotations
 
@@ -9,18 +9,29 @@ from typing import Protocol
 
 from torch import nn
 
+from alphaction.engine.best import BEST_MEAN, BestValidation
 from alphaction.engine.memory import MEMORY, PersonMemory
+from alphaction.utils.distributed import ALONE, Processes
+from alphaction.utils.stop import Interrupted, StopRequest
 
 logger = logging.getLogger(__name__)
 
 #: Entry of a checkpoint: iteration of the last validation whose result is in it.
 VALIDATED = "validated"
+#: Names of checkpoints, besides `model_0000100`.
+FINAL, BEST = "model_final", "model_best"
 
 
 class Saver(Protocol):
     """What the loop asks of a checkpointer."""
 
     def save(self, name: str, *, iteration: int, extra: Mapping[str, object]) -> object: ...
+
+    def save_weights(self, name: str, *, iteration: int) -> object: ...
+
+    def current_random_state(self) -> Mapping[str, object]: ...
+
+    def set_random_state(self, state: Mapping[str, object]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -43,17 +54,30 @@ class Milestones:
 
     A checkpoint is written before the validation of its iteration, which may take long, and once more after it, with
     the result. From the entry `VALIDATED` a resumed run knows whether it has to make up for the validation.
+
+    Args:
+        validate: at an iteration -> mAP by data set; None if it was left early because the run is asked to stop.
+        validated: iteration of the last validation that is finished.
+        best: judges the validations.
+        keep_best: the weights of the best one are kept as `model_best.pth`.
+        final_is_written: the run was resumed from its own `model_final.pth`.
+        stop: whether the run is asked to stop.
     """
 
     def __init__(
         self,
         model: nn.Module,
         checkpointer: Saver,
-        validate: Callable[[int], object] | None,
+        validate: Callable[[int], Mapping[str, float] | None] | None,
         *,
         periods: Periods,
         validated: int,
         memory: PersonMemory | None,
+        best: BestValidation | None = None,
+        keep_best: bool = False,
+        final_is_written: bool = False,
+        stop: StopRequest | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self._model = model
         self._checkpointer = checkpointer
@@ -61,24 +85,50 @@ class Milestones:
         self._periods = periods
         self._validated = validated
         self._memory = memory
+        self._best = best or BestValidation()
+        self._keep_best = keep_best
+        self._final_is_written = final_is_written
+        self._stop = stop or StopRequest()
+        self._processes = processes
 
-    def resume(self, start_iter: int) -> None:
-        """Before the first iteration."""
+    def resume(self, start_iter: int) -> bool:
+        """Before the first iteration; returns whether there is anything left to train."""
         if self._is_due(start_iter) and self._validated < start_iter:
             logger.info("Validation at iteration %d, which the interrupted run did not finish:", start_iter)
-            self._run_validation(start_iter)
+            self._run_validation(start_iter, saved_as=f"model_{start_iter:07d}")
+        if start_iter < self._periods.max_iter and not self._best.is_exhausted:
+            return True
+        if start_iter < self._periods.max_iter:
+            self._tell_early(start_iter)
+        else:
+            logger.info("Nothing left to train: iteration %d of %d is done.", start_iter, self._periods.max_iter)
+        if not self._final_is_written and start_iter > 0:
+            self._save(FINAL, start_iter, with_memory=False)
+        return False
 
-    def reached(self, iteration: int) -> None:
-        """After every iteration."""
+    def reached(self, iteration: int) -> bool:
+        """After every iteration; returns whether training goes on.
+
+        Raises:
+            Interrupted: the run is asked to stop; all of it is saved.
+        """
         name = f"model_{iteration:07d}" if iteration % self._periods.checkpoint == 0 else ""
         if name:
             self._save(name, iteration)
         if iteration == self._periods.max_iter:
-            self._save("model_final", iteration, with_memory=False)
-        if self._is_due(iteration):
-            self._run_validation(iteration)
-            if name:
-                self._save(name, iteration)
+            self._save(FINAL, iteration, with_memory=False)
+            return False
+        self._leave_if_asked(iteration, saved_as=name)
+        if not self._is_due(iteration):
+            return True
+        self._run_validation(iteration, saved_as=name)
+        if name:
+            self._save(name, iteration)
+        if self._best.is_exhausted:
+            self._tell_early(iteration)
+            self._save(FINAL, iteration, with_memory=False)
+            return False
+        return True
 
     def _is_due(self, iteration: int) -> bool:
         period = self._periods.validation
@@ -89,13 +139,41 @@ class Milestones:
             and 0 < iteration < self._periods.max_iter
         )
 
-    def _run_validation(self, iteration: int) -> None:
-        self._validate(iteration)
-        self._validated = iteration
+    def _run_validation(self, iteration: int, *, saved_as: str) -> None:
+        before = self._checkpointer.current_random_state()
+        scores = self._validate(iteration)
         self._model.train()
+        if scores is None:
+            # What the half validation drew does not count: the resumed run makes it from its beginning.
+            self._checkpointer.set_random_state(before)
+            self._leave(iteration, saved_as=saved_as, note=" It then makes up for the validation of this iteration.")
+        self._validated = iteration
+        if self._best.note(scores, iteration=iteration) and self._keep_best:
+            self._checkpointer.save_weights(BEST, iteration=iteration)
+
+    def _leave_if_asked(self, iteration: int, *, saved_as: str) -> None:
+        if self._stop.agreed(self._processes):
+            self._leave(iteration, saved_as=saved_as)
+
+    def _leave(self, iteration: int, *, saved_as: str, note: str = "") -> None:
+        name = saved_as or f"model_{iteration:07d}"
+        if not saved_as:
+            self._save(name, iteration)
+        raise Interrupted(
+            f"{self._stop.requested}: stopped after iteration {iteration} of {self._periods.max_iter}, of which "
+            f"{name}.pth holds everything. The same command goes on from there.{note}",
+            signal=self._stop.number,
+        )
+
+    def _tell_early(self, iteration: int) -> None:
+        logger.info(
+            "Training ends early, at iteration %d of %d: no validation was better than %s "
+            "(SOLVER.EARLY_STOP_PATIENCE; 0 trains to the end).",
+            iteration, self._periods.max_iter, self._best.describe(),
+        )  # fmt: skip
 
     def _save(self, name: str, iteration: int, *, with_memory: bool = True) -> None:
-        extra: dict[str, object] = {VALIDATED: self._validated}
+        extra: dict[str, object] = {VALIDATED: self._validated, BEST_MEAN: self._best.state_dict()}
         if self._memory is not None and with_memory:
             logger.info("Memory: %s", self._memory.describe())
             extra[MEMORY] = self._memory.state_dict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from alphaction.engine.milestones import Milestones
 from alphaction.engine.progress import Progress
 from alphaction.engine.step import TrainingError
 from alphaction.structures import ClipBatch
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,19 +48,23 @@ def train(
     progress: Progress,
     options: TrainOptions,
     start_iter: int,
-) -> None:
-    """Trains from `start_iter` to `options.max_iter`.
+) -> int:
+    """Trains from `start_iter` to `options.max_iter`, or until the milestones say that it is enough.
 
     Args:
         loader: yields the batches of the iterations `start_iter + 1 .. max_iter`; None = no clip was readable.
 
+    Returns:
+        The last iteration.
+
     Raises:
         TrainingError: the loss is not finite, or no batch holds anything to train on.
+        Interrupted: the run is asked to stop; all of it is saved.
     """
-    if start_iter >= options.max_iter:
-        logger.info("Nothing left to train: iteration %d of %d is done.", start_iter, options.max_iter)
+    iteration = start_iter
+    if not milestones.resume(start_iter):
+        return iteration
     empty = 0
-    milestones.resume(start_iter)
     model.train()
     for iteration, batch, waited in _timed(loader, start_iter, options.max_iter):
         started = time.perf_counter()
@@ -78,7 +79,9 @@ def train(
         scheduler.step()
         seconds = time.perf_counter() - started + waited
         progress.add(scalars, iteration=iteration, learning_rate=learning_rate, seconds=seconds, waited=waited)
-        milestones.reached(iteration)
+        if not milestones.reached(iteration):
+            break
+    return iteration
 
 
 def _timed(

@@ -50,11 +50,21 @@ class Events(list):
     def save(self, name, *, iteration, extra):
         self.append(f"save {name} ({extra[VALIDATED]})")
 
+    def save_weights(self, name, *, iteration):
+        self.append(f"save weights {name}")
+
+    def current_random_state(self):
+        return {}
+
+    def set_random_state(self, state):
+        self.append("set random state")
+
     def write(self, scalars, iteration):
         self.append((iteration, scalars))
 
     def validate(self, iteration):
         self.append(f"validate {iteration}")
+        return {"set": 0.5}
 
     @property
     def names(self):
@@ -78,6 +88,7 @@ class Run:
     def __init__(self):
         self.model = Model()
         self.events = Events()
+        self.options = {}
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [2])
 
@@ -98,6 +109,7 @@ class Run:
                 periods=Periods(max_iter, checkpoint=periods["checkpoint_period"], validation=periods["eval_period"]),
                 validated=validated,
                 memory=None,
+                **self.options,
             ),
             progress=Progress(writer or self.events, max_iter=max_iter, period=periods["log_period"], device=CPU),
             options=TrainOptions(max_iter=max_iter, **extra),
@@ -167,8 +179,11 @@ def test_a_resumed_run_counts_on(run):
     assert [iteration for iteration, _ in events.written] == [6, 7]
 
 
-def test_nothing_left_to_train_writes_nothing(run, log):
-    assert run([], start_iter=4, eval_period=2) == []
+@pytest.mark.parametrize("written", [True, False])
+def test_nothing_left_to_train_writes_at_most_the_final_checkpoint(run, log, written):
+    """A run that was killed between its last periodic checkpoint and the final one makes up for that."""
+    run.options = {"final_is_written": written}
+    assert run([], start_iter=4, eval_period=2) == ([] if written else ["save model_final (0)"])
     assert "Nothing left to train: iteration 4 of 4 is done." in log.text
 
 
@@ -242,7 +257,7 @@ def test_a_loss_that_is_not_finite_names_the_clips_and_changes_nothing(run, valu
 
 
 def test_the_model_trains_on_after_a_validation(run):
-    run.events.validate = lambda iteration: run.model.eval()
+    run.events.validate = lambda iteration: run.model.eval() and {"set": 0.0}
     run(batches(3), eval_period=1)  # the model itself checks its mode
     assert len(run.model.seen) == 3
 

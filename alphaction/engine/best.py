@@ -1,0 +1,66 @@
+"""The best validation of a run, and whether it is still worth going on."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+#: Entry of a checkpoint.
+BEST_MEAN = "best_mean"
+
+
+class BestValidation:
+    """Judges validations by their mean mAP over the data sets.
+
+    Args:
+        patience: so many validations without a better one end the training; 0 = never.
+    """
+
+    def __init__(self, *, patience: int = 0) -> None:
+        self._patience = patience
+        self._mAP = -math.inf
+        self._iteration = 0
+        self._since = 0
+
+    def note(self, scores: Mapping[str, float], *, iteration: int) -> bool:
+        """Takes in the mAP of each data set; returns whether their mean is the best so far.
+
+        Data sets without ground truth (NaN) do not count; a validation with nothing else is not judged.
+        """
+        known = [score for score in scores.values() if not math.isnan(score)]
+        if not known:
+            return False
+        mean = sum(known) / len(known)
+        if mean > self._mAP:
+            self._mAP, self._iteration, self._since = mean, iteration, 0
+            return True
+        self._since += 1
+        return False
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether patience is at its end."""
+        return 0 < self._patience <= self._since
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any validation was judged."""
+        return math.isfinite(self._mAP)
+
+    def describe(self) -> str:
+        """The best one, for the log."""
+        return f"mean mAP {self._mAP:.4f} at iteration {self._iteration}, {self._since} validations ago"
+
+    def state_dict(self) -> dict[str, object]:
+        """For a checkpoint."""
+        return {"mAP": self._mAP, "iteration": self._iteration, "since": self._since}
+
+    def load(self, extra: Mapping[str, object]) -> None:
+        """Goes on with what the further entries of a resumed checkpoint say; without any nothing is known."""
+        saved = extra.get(BEST_MEAN)
+        if isinstance(saved, Mapping):
+            self._mAP, self._iteration = float(saved["mAP"]), int(saved["iteration"])
+            self._since = int(saved["since"])
