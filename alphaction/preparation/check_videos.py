@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphaction.dataset.keyframe_check import describe_end
+from alphaction.dataset.keyframe_check import EPSILON, REACH, describe_end
 from alphaction.dataset.sampling import nearest_frames
 from alphaction.dataset.video_file import VideoFile
 from alphaction.dataset.video_index import MovieFiles, in_threads
@@ -25,7 +25,7 @@ _RATES = (24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60000 / 1001, 60.0
 _HEADER_SLACK, _HEADER_SHARE = 0.5, 0.02  # seconds, share: headers are not more exact than the larger of both
 _TIMES_NEEDED = 10  # times between whole seconds that tell a frame rate
 _SHAPE = 0.05  # difference of height / width that matters
-_ALIKE = 0.6  # similarity from which another name is proposed
+_ALIKE = 0.5  # similarity from which another name is proposed
 _HASHED = 1 << 20  # bytes at each end of two files of equal length that are compared
 
 
@@ -90,21 +90,51 @@ def _fingerprint(path: str) -> bytes:
 
 
 def _missing(split: SplitFacts, findings: Findings) -> None:
+    """Videos that are not there or cannot be opened, and keyframes without their one-second clip."""
     raw = split.raw
     keyframes = np.bincount(raw.movie, minlength=len(raw.movies))
     first = np.zeros(len(raw.movies), np.int64)
     first[raw.movie[::-1]] = np.arange(len(raw) - 1, -1, -1)
     for movie, entry in enumerate(split.files):
-        for problem in split.check.faults.get(entry.movie, ()):
-            code = "clip-missing"
-            if problem == entry.problem:
-                code = "video-unreadable" if entry.path else "video-missing"
-            near = difflib.get_close_matches(entry.movie, split.index.names(), n=1, cutoff=_ALIKE)
-            hint = f"; the nearest name there is {near[0]}" if near and code == "video-missing" else ""
+        problems = split.check.faults.get(entry.movie, [])
+        if entry.clips is not None and not entry.problem and problems:
+            problems = _missing_clips(split, movie, problems, findings)
+        for problem in problems:
+            code = "video-missing" if problem == entry.problem and not entry.path else "video-unreadable"
+            hint = _nearest(entry.movie, split) if code == "video-missing" else ""
             message = f"{entry.movie} ({keyframes[movie]} keyframes): {problem}{hint}"
             row = split.row_of_keyframe(int(first[movie])) if keyframes[movie] else ""
             findings.add(code, split=split.name, file=split.source, row=row, message=message, movie=entry.movie)
             split.states[movie] = code.removeprefix("video-")
+
+
+def _nearest(movie: str, split: SplitFacts) -> str:
+    names = {name.casefold(): name for name in split.index.names()}
+    near = difflib.get_close_matches(movie.casefold(), names, n=1, cutoff=_ALIKE)
+    return f"; the nearest name there is {names[near[0]]}" if near else ""
+
+
+def _missing_clips(split: SplitFacts, movie: int, problems: list[str], findings: Findings) -> list[str]:
+    """Tells of every keyframe whose second has no clip or an empty one; returns the other problems of the movie."""
+    raw, entry = split.raw, split.files[movie]
+    late = set(split.check.past_end)
+    for row in np.flatnonzero((raw.movie == movie) & ~split.check.usable).tolist():
+        second = int(np.floor(raw.time[row] + EPSILON))
+        if row in late:
+            continue
+        if second not in entry.clips:
+            told = f"{entry.path} has no clip for second {second}"
+        else:
+            empty = [clip for clip in sorted(entry.empty) if abs(clip - second) <= REACH]
+            if not empty:
+                continue
+            told = f"{entry.path}: the clips of these seconds are empty: {', '.join(map(str, empty))}"
+        message = f"{raw.name_keyframe(row)}: {told}"
+        where = split.row_of_keyframe(row)
+        findings.add("clip-missing", split=split.name, file=split.source, row=where, message=message, movie=entry.movie)
+        split.states[movie] = "clips missing"
+    told_of = (f"{entry.path} has no clip for second", f"{entry.path} has empty clips")
+    return [problem for problem in problems if not problem.startswith(told_of)]
 
 
 @dataclass
