@@ -195,16 +195,6 @@ class Checkpointer:
         Raises:
             CheckpointError: a file is missing, damaged or does not fit.
         """
-        state = self._resume_or_load(weight, transfer=transfer, no_head=no_head, adjust_lr=adjust_lr)
-        starts = [f"{where}, iteration {number}" for where, number in self._processes.gather(_start_of(state))]
-        if len(set(starts)) > 1:
-            raise CheckpointError(
-                f"the processes start from different files: {'; '.join(starts)} (by number of the process). "
-                "OUTPUT_DIR and MODEL.WEIGHT must be the same files on every machine: use a shared folder."
-            )
-        return state
-
-    def _resume_or_load(self, weight: str, *, transfer: bool, no_head: bool, adjust_lr: bool) -> LoadedState:
         last = last_checkpoint.read_last(self._output_dir) if self._output_dir is not None else None
         if last is not None:
             path, content = last
@@ -387,7 +377,3 @@ class Checkpointer:
                 f"{len(names)} and now {len(self._class_names)} classes",
             )
             logger.warning("%s was trained with other classes (there %s).%s", path, differing, advice)
-
-
-def _start_of(state: LoadedState) -> tuple[str, int]:
-    return state.source.name if state.source is not None else "from scratch", state.iteration

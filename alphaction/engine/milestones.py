@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -56,7 +57,7 @@ class Milestones:
     the result. From the entry `VALIDATED` a resumed run knows whether it has to make up for the validation.
 
     Args:
-        validate: at an iteration -> mAP by data set; None if it was left early because the run is asked to stop.
+        validate: at an iteration -> mAP by data set; raises `Interrupted` if the run is asked to stop meanwhile.
         validated: iteration of the last validation that is finished.
         best: judges the validations.
         keep_best: the weights of the best one are kept as `model_best.pth`.
@@ -68,7 +69,7 @@ class Milestones:
         self,
         model: nn.Module,
         checkpointer: Saver,
-        validate: Callable[[int], Mapping[str, float] | None] | None,
+        validate: Callable[[int], Mapping[str, float]] | None,
         *,
         periods: Periods,
         validated: int,
@@ -141,28 +142,30 @@ class Milestones:
 
     def _run_validation(self, iteration: int, *, saved_as: str) -> None:
         before = self._checkpointer.current_random_state()
-        scores = self._validate(iteration)
-        self._model.train()
-        if scores is None:
+        try:
+            scores = self._validate(iteration)
+        except Interrupted as asked:
             # What the half validation drew does not count: the resumed run makes it from its beginning.
             self._checkpointer.set_random_state(before)
-            self._leave(iteration, saved_as=saved_as, note=" It then makes up for the validation of this iteration.")
+            note = " It then makes up for the validation of this iteration."
+            raise self._left(iteration, asked.signal, saved_as=saved_as, note=note) from asked
+        self._model.train()
         self._validated = iteration
         if self._best.note(scores, iteration=iteration) and self._keep_best:
             self._checkpointer.save_weights(BEST, iteration=iteration)
 
     def _leave_if_asked(self, iteration: int, *, saved_as: str) -> None:
         if self._stop.agreed(self._processes):
-            self._leave(iteration, saved_as=saved_as)
+            raise self._left(iteration, self._stop.number, saved_as=saved_as)
 
-    def _leave(self, iteration: int, *, saved_as: str, note: str = "") -> None:
-        name = saved_as or f"model_{iteration:07d}"
+    def _left(self, iteration: int, number: int, *, saved_as: str, note: str = "") -> Interrupted:
+        """Saves what is not saved, and says what to say at the end."""
         if not saved_as:
-            self._save(name, iteration)
-        raise Interrupted(
-            f"{self._stop.requested}: stopped after iteration {iteration} of {self._periods.max_iter}, of which "
-            f"{name}.pth holds everything. The same command goes on from there.{note}",
-            signal=self._stop.number,
+            self._save(f"model_{iteration:07d}", iteration)
+        return Interrupted(
+            f"{signal.Signals(number).name}: stopped after iteration {iteration} of {self._periods.max_iter}, of which "
+            f"model_{iteration:07d}.pth holds everything. The same command goes on from there.{note}",
+            signal=number,
         )
 
     def _tell_early(self, iteration: int) -> None:
