@@ -7,7 +7,13 @@ file or key, the entry, what was expected and what to do.
 
 
 class UserError(Exception):
-    """A mistake in the input or the environment that the user can correct."""
+    """A mistake in the input or the environment that the user can correct.
+
+    Attributes:
+        told_elsewhere: another process of the run has met the same error and tells it.
+    """
+
+    told_elsewhere: bool = False
 
     def __init__(self, message: str = "") -> None:
         # A DataLoader re-raises a worker's exception as `type(message + worker traceback)`. The user needs

@@ -19,15 +19,16 @@ from alphaction.engine.evaluate import EvalResult, check_evaluation_files
 from alphaction.engine.milestones import BEST, FINAL, VALIDATED, Milestones, Periods
 from alphaction.engine.progress import Progress
 from alphaction.engine.run_facts import facts, note_start
-from alphaction.engine.scalars import ScalarLog
-from alphaction.engine.startup.build import open_run, save_config
+from alphaction.engine.scalars import open_scalars
+from alphaction.engine.startup.agreement import check_agreement
+from alphaction.engine.startup.build import Run, open_run, save_config
 from alphaction.engine.step import TrainStep
 from alphaction.engine.testing.build import Tester, build_memory, tell_unreadable
 from alphaction.engine.train import TrainOptions, train
 from alphaction.errors import ConfigError
 from alphaction.modeling import build_criterion, build_detection_model
 from alphaction.solver import build_optimizer, build_scheduler, scale_to_batch
-from alphaction.utils.seed import seed_all
+from alphaction.utils.seed import seed_all, seed_rank
 from alphaction.utils.stop import Interrupted, StopRequest
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,12 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     """
     is_tested = not (flags.skip_validation and flags.skip_final_test)
     keys = ("DATASETS.TRAIN", "DATASETS.TEST") if is_tested else ("DATASETS.TRAIN",)
-    cfg, device = open_run(config_file, opts, keys=keys, log_name="log.txt")
+    with open_run(config_file, opts, keys=keys, log_name="log.txt") as run:
+        _train(run, opts, flags, is_tested=is_tested)
+
+
+def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool) -> None:
+    cfg, device, processes = run.cfg, run.device, run.processes
     scale_to_batch(cfg, given=opts[::2])
     seed_all(flags.seed)
     train_set, test_sets = _datasets_for_training(cfg, is_tested=is_tested)
@@ -77,42 +83,49 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
             "clips": len(train_set),
             "videos_per_batch": cfg.SOLVER.VIDEOS_PER_BATCH,
             "seed": flags.seed,
-            "processes": 1,
+            "processes": processes.size,
         },
         keep=cfg.SOLVER.KEEP_CHECKPOINTS,
+        processes=processes,
     )
     state = checkpointer.resume_or_load(
         cfg.MODEL.WEIGHT, transfer=flags.transfer, no_head=flags.no_head, adjust_lr=flags.adjust_lr
     )
+    check_agreement(state.source, state.iteration, processes)
+    seed_rank(flags.seed, processes.rank)
     if state.source is None and cfg.MODEL.BACKBONE.FROZEN_BN:
         logger.warning(
             "MODEL.BACKBONE.FROZEN_BN is True and there are no weights to start from: batch norms that never saw data "
             "normalise nothing, and the loss will likely explode. Give MODEL.WEIGHT, or set FROZEN_BN False."
         )
-    memory = build_memory(cfg, model, train_set, device)
+    memory = build_memory(cfg, model, train_set, device, processes=processes)
     if memory is not None and state.resumed:
         memory.load(state.extra)
-    save_config(cfg)  # not before all is read: a refused run must not touch the files of an earlier one
-    start = facts(device=device, num_processes=1, iteration=state.iteration, weights=str(state.source or ""))
-    note_start(pathlib.Path(cfg.OUTPUT_DIR), start)
-    tester = Tester(cfg, model, device)
-    writer = ScalarLog(pathlib.Path(cfg.OUTPUT_DIR), tensorboard=flags.tensorboard, start_iter=state.iteration)
+    if processes.is_main:
+        save_config(cfg)  # not before all is read: a refused run must not touch the files of an earlier one
+    start = facts(
+        device=device, num_processes=processes.size, iteration=state.iteration, weights=str(state.source or "")
+    )
+    if processes.is_main:
+        note_start(pathlib.Path(cfg.OUTPUT_DIR), start)
+    tester = Tester(cfg, model, device, processes=processes)
+    writer = open_scalars(
+        pathlib.Path(cfg.OUTPUT_DIR),
+        tensorboard=flags.tensorboard,
+        start_iter=state.iteration,
+        is_main=processes.is_main,
+    )
 
     best = BestValidation(patience=cfg.SOLVER.EARLY_STOP_PATIENCE)
     best.load(state.extra)
     with StopRequest() as stop:
 
         def test(*, quiet: bool) -> Iterator[EvalResult]:
-            """The results, of fewer data sets if the run is asked to stop."""
             for dataset in test_sets:
-                if stop.agreed():
-                    return
-                yield tester.run(dataset, quiet=quiet)
+                yield tester.run(dataset, quiet=quiet, should_stop=lambda: stop.number)
 
-        def validate_at(iteration: int) -> dict[str, float] | None:
+        def validate_at(iteration: int) -> dict[str, float]:
             scores = {result.name: result.mAP for result in test(quiet=True)}
-            if len(scores) < len(test_sets):
-                return None
             writer.write({f"{name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": value for name, value in scores.items()}, iteration)
             checkpointer.note_validation(scores, iteration=iteration)
             return scores
@@ -120,12 +133,20 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
         before: dict[str, float] = {}
         if cfg.TEST.EVAL_AT_START and state.iteration == 0 and not flags.skip_validation:
             logger.info("Validation before training:")
-            before = validate_at(0) or {}
-        loader = build_loader(cfg, train_set, train=True, start_iter=state.iteration, seed=flags.seed)
+            before = validate_at(0)
+        loader = build_loader(
+            cfg,
+            train_set,
+            train=True,
+            start_iter=state.iteration,
+            seed=flags.seed,
+            rank=processes.rank,
+            world_size=processes.size,
+        )
         checkpointer.restore_random_state()
         finished = train(
             model,
-            TrainStep(model, build_criterion(cfg), optimizer, device=device, memory=memory),
+            TrainStep(model, build_criterion(cfg), optimizer, device=device, memory=memory, processes=processes),
             loader,
             optimizer,
             scheduler,
@@ -144,6 +165,7 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
                 keep_best=cfg.SOLVER.KEEP_BEST,
                 final_is_written=state.source == pathlib.Path(cfg.OUTPUT_DIR) / f"{FINAL}.pth",
                 stop=stop,
+                processes=processes,
             ),
             progress=Progress(
                 writer,
@@ -155,20 +177,19 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
             options=TrainOptions(max_iter=cfg.SOLVER.MAX_ITER),
             start_iter=state.iteration,
         )
-        tell_unreadable(train_set)
+        tell_unreadable(train_set, processes=processes)
         del memory, state, loader  # the final test fills a memory of its own
-        tested = 0
-        for result in test(quiet=False) if not flags.skip_final_test else ():
-            tested += 1
-            writer.write({f"{result.name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": result.mAP}, finished)
-            if result.name in before:
-                logger.info("%s: mAP %.4f before training, %.4f now", result.name, before[result.name], result.mAP)
-        if not flags.skip_final_test and tested < len(test_sets):
+        try:
+            for result in test(quiet=False) if not flags.skip_final_test else ():
+                writer.write({f"{result.name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": result.mAP}, finished)
+                if result.name in before:
+                    logger.info("%s: mAP %.4f before training, %.4f now", result.name, before[result.name], result.mAP)
+        except Interrupted as asked:
             raise Interrupted(
-                f"{stop.requested}: stopped in the final test. Training is complete ({FINAL}.pth): the same command "
-                "makes the test.",
-                signal=stop.number,
-            )
+                f"stopped in the final test (signal {asked.signal}). Training is complete, {FINAL}.pth is its result: "
+                "the same command makes the test.",
+                signal=asked.signal,
+            ) from asked
     writer.close()
     if cfg.SOLVER.KEEP_BEST and best.is_known:
         logger.info(
@@ -184,17 +205,22 @@ def test_from_config(config_file: str, opts: Sequence[str]) -> list[EvalResult]:
     Raises:
         UserError: anything the user can mend.
     """
-    cfg, device = open_run(config_file, opts, keys=("DATASETS.TEST",), log_name="test_log.txt")
+    with open_run(config_file, opts, keys=("DATASETS.TEST",), log_name="test_log.txt") as run:
+        return _test(run, opts)
+
+
+def _test(run: Run, opts: Sequence[str]) -> list[EvalResult]:
+    cfg, device, processes = run.cfg, run.device, run.processes
     seed_all(0)
     test_sets = _test_sets(cfg)
     set_num_classes(cfg, test_sets)
     cfg.freeze()
     model = build_detection_model(cfg).to(device)
     from_command_line = "MODEL.WEIGHT" in opts[::2]
-    Checkpointer(cfg.OUTPUT_DIR, model).load_for_test(
+    Checkpointer(cfg.OUTPUT_DIR, model, processes=processes).load_for_test(
         command_line=cfg.MODEL.WEIGHT if from_command_line else "", config=cfg.MODEL.WEIGHT
     )
-    tester = Tester(cfg, model, device)
+    tester = Tester(cfg, model, device, processes=processes)
     return [tester.run(dataset) for dataset in test_sets]
 
 

@@ -1,5 +1,7 @@
 """Runs a model over a data set: in one pass, or in two where persons are classified with the memory of all others.
 
+Of several processes each predicts its share of the keyframes; `gathered` puts the shares together.
+
 Shapes: N keyframes, P predicted persons, R persons of a batch, K classes.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +20,11 @@ from tqdm import tqdm
 from alphaction.engine.memory import PersonMemory
 from alphaction.modeling.detector import ActionDetector
 from alphaction.structures import ClipBatch, Predictions, RoiFeatures
+from alphaction.utils.distributed import ALONE, Processes
+from alphaction.utils.stop import Interrupted
+from alphaction.utils.watch import note
+
+T = TypeVar("T")
 
 #: Clips that the second pass classifies at once: it takes features, not frames.
 CLIPS_AT_ONCE = 64
@@ -30,6 +37,8 @@ def predict(
     device: torch.device | str,
     *,
     progress: bool = True,
+    processes: Processes = ALONE,
+    should_stop: Callable[[], int] | None = None,
 ) -> Predictions:
     """Scores of all persons that the loader brings, in the order of the keyframes, whatever the order of the batches.
 
@@ -39,10 +48,18 @@ def predict(
         postprocess: logits [R, K] -> scores [R, K] in 0..1.
         device: where the model is.
         progress: shows a bar on a terminal.
+        processes: all of which call this, each with a loader of its share. An error of one is raised in all.
+        should_stop: asked before every batch: number of the signal that asks this process to stop, 0 = none.
+
+    Returns:
+        Of this process's share.
+
+    Raises:
+        Interrupted: in all processes, if any was asked to stop.
     """
     parts: list[Predictions] = []
-    with _evaluating(model), torch.inference_mode():
-        for batch in _bar(loader, "test", shown=progress):
+    with _evaluating(model), torch.inference_mode(), _in_step(processes):
+        for batch in _batches(loader, "test", shown=progress and processes.is_main, should_stop=should_stop):
             if batch is not None and batch.num_persons:
                 scores = postprocess(model(batch.to(device, non_blocking=True)).logits)
                 parts.append(_batch_predictions(batch, scores))
@@ -58,6 +75,8 @@ def predict_with_memory(
     memory: PersonMemory,
     clips_at_once: int = CLIPS_AT_ONCE,
     progress: bool = True,
+    processes: Processes = ALONE,
+    should_stop: Callable[[], int] | None = None,
 ) -> Predictions:
     """`predict` for a model with M blocks: features of all clips first, which fill the memory, then their classes.
 
@@ -65,23 +84,55 @@ def predict_with_memory(
     person in the memory.
 
     Args:
-        memory: an empty one.
+        memory: an empty one, which gathers over `processes`.
         clips_at_once: how many clips the second pass takes at a time.
+        progress, processes, should_stop: as in `predict`.
     """
+    shown = progress and processes.is_main
     seen: list[_Seen] = []
     with _evaluating(model), torch.inference_mode():
-        for batch in _bar(loader, "features", shown=progress):
-            if batch is not None and batch.num_persons:
-                features = _moved(model.extract(batch.to(device, non_blocking=True)), "cpu")
-                memory.update(batch, features, loss=0.0)
-                seen.append(_Seen(replace(batch, slow=None, fast=None), features))
+        with _in_step(processes):
+            for batch in _batches(loader, "features", shown=shown, should_stop=should_stop):
+                if batch is not None and batch.num_persons:
+                    features = _moved(model.extract(batch.to(device, non_blocking=True)), "cpu")
+                    seen.append(_Seen(replace(batch, slow=None, fast=None), features))
+        _remember(memory, seen, processes)
         parts: list[Predictions] = []
-        for group in _bar(_groups(seen, clips_at_once), "classes", shown=progress):
-            window = memory.window([key for one in group for key in one.batch.keys])
-            scores = postprocess(model.classify(_moved(_joined(group), device), window))
-            counts = [one.batch.num_persons for one in group]
-            parts += [_batch_predictions(one.batch, s) for one, s in zip(group, scores.split(counts), strict=True)]
+        with _in_step(processes):
+            for group in _batches(_groups(seen, clips_at_once), "classes", shown=shown, should_stop=should_stop):
+                window = memory.window([key for one in group for key in one.batch.keys])
+                scores = postprocess(model.classify(_moved(_joined(group), device), window))
+                counts = [one.batch.num_persons for one in group]
+                parts += [_batch_predictions(one.batch, s) for one, s in zip(group, scores.split(counts), strict=True)]
     return merge_predictions(parts)
+
+
+def gathered(predictions: Predictions, processes: Processes) -> Predictions:
+    """The shares of all processes, in order, in process 0; nothing in the others."""
+    if processes.size == 1:
+        return predictions
+    # A share without any person does not know the number of classes.
+    return merge_predictions([part for part in processes.to_main(predictions) if len(part)])
+
+
+@contextmanager
+def _in_step(processes: Processes) -> Iterator[None]:
+    """Every process does its share in the block; all leave it together, with an error if any of them has one."""
+    error = None
+    try:
+        yield
+    except Exception as raised:  # the others wait at the end of the block, or will
+        if processes.size == 1:
+            raise
+        error = raised
+    processes.raise_first(error)
+
+
+def _remember(memory: PersonMemory, seen: Sequence[_Seen], processes: Processes) -> None:
+    """Puts the persons of all processes into the memory. Shares differ: all take part as often as the largest needs."""
+    for i in range(max(processes.gather(len(seen)))):
+        batch, features = seen[i] if i < len(seen) else (None, None)
+        memory.update(batch, features, loss=0.0)
 
 
 class _Seen(NamedTuple):
@@ -125,8 +176,20 @@ def _moved(features: RoiFeatures, device: torch.device | str) -> RoiFeatures:
     )
 
 
-def _bar(items: Iterable, text: str, *, shown: bool) -> tqdm:
-    return tqdm(items, desc=text, unit="batch", disable=None if shown else True, leave=False)
+def _batches(items: Iterable[T], text: str, *, shown: bool, should_stop: Callable[[], int] | None) -> Iterator[T]:
+    """The items, with a bar on a terminal and a note for the other processes.
+
+    Raises:
+        Interrupted: this process is asked to stop.
+    """
+    note(f"{text}: batch 1")
+    bar = tqdm(items, desc=text, unit="batch", disable=None if shown else True, leave=False)
+    for number, item in enumerate(bar, 1):
+        signal = 0 if should_stop is None else should_stop()
+        if signal:
+            raise Interrupted(f"asked to stop during the test ({text}, batch {number})", signal=signal)
+        yield item
+        note(f"{text}: batch {number + 1}")
 
 
 @contextmanager

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 import torch
+import torch.distributed as dist
 
 from alphaction.errors import UserError
+from alphaction.utils.logging import tell_error
 from alphaction.utils.stop import Interrupted
 
 logger = logging.getLogger(__name__)
@@ -34,13 +39,29 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--config-file", required=True, metavar="FILE", help="YAML file, e.g. config_files/quickstart.yaml"
     )
     # torch.distributed.launch passes one spelling or the other, depending on its version; torchrun sets LOCAL_RANK.
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="set by torch.distributed.launch")
+    parser.add_argument(
+        "--local_rank", "--local-rank", type=int, action=_LocalRank, help="set by torch.distributed.launch"
+    )
     parser.add_argument(
         "opts",
         nargs="*",
         metavar="KEY VALUE",
         help="configuration keys to change, e.g. SOLVER.BASE_LR 0.0001 SOLVER.STEPS '(6000, 8000)'",
     )
+
+
+class _LocalRank(argparse.Action):
+    """Puts the number where `read_launch` looks for it, if the launcher has not done so itself."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        os.environ.setdefault("LOCAL_RANK", str(values))
 
 
 def run_script(main: Callable[[], object]) -> None:
@@ -51,9 +72,23 @@ def run_script(main: Callable[[], object]) -> None:
     A user's mistake is told in one message without a traceback; a fault of this software keeps its traceback.
     """
     try:
+        _run(main)
+    except BaseException as end:
+        if not dist.is_initialized():
+            raise
+        # A message to another process hangs, and Python's own way out would wait for it.
+        if not isinstance(end, SystemExit):
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end, SystemExit) and isinstance(end.code, int) else 1)
+
+
+def _run(main: Callable[[], object]) -> None:
+    try:
         main()
     except UserError as error:
-        _fail(str(error))
+        _fail(str(error), on_terminal=not error.told_elsewhere)
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:  # the name that PyTorch 2.4 knows as well
         _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
     except OSError as error:
@@ -88,10 +123,6 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
-def _fail(message: str) -> None:
-    """One message: on stderr for the caller, in the log file for later."""
-    for handler in logging.getLogger("alphaction").handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, message, (), None))
-    print(f"error: {message}", file=sys.stderr)
+def _fail(message: str, *, on_terminal: bool = True) -> NoReturn:
+    tell_error(message, on_terminal=on_terminal)
     sys.exit(1)

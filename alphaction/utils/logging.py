@@ -14,6 +14,11 @@ ROOT = "alphaction"
 class _TerminalHandler(logging.Handler):
     """Writes through tqdm, so that a log line does not tear a progress bar apart."""
 
+    def __init__(self, rank: int) -> None:
+        super().__init__(logging.WARNING if rank else logging.INFO)
+        self.process = f"[process {rank}] " if rank else ""
+        self.setFormatter(logging.Formatter(f"%(asctime)s {self.process}%(message)s", datefmt="%H:%M:%S"))
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             tqdm.write(self.format(record), file=sys.stdout)
@@ -22,19 +27,41 @@ class _TerminalHandler(logging.Handler):
             pass
 
 
-def setup_logging(file: pathlib.Path | None) -> logging.Logger:
-    """Sends the package's log to the terminal and, when given, to the end of `file`. May be called again."""
+def setup_logging(file: pathlib.Path | None, *, rank: int = 0) -> logging.Logger:
+    """Sends the package's log to the terminal and, when given, to the end of `file`. May be called again.
+
+    Args:
+        rank: number of this process. Of all but the first only warnings and errors come to the terminal, with its
+            number, since otherwise every line would stand there many times.
+    """
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    terminal = _TerminalHandler()
-    terminal.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logger.addHandler(terminal)
+    logger.addHandler(_TerminalHandler(rank))
     if file is not None:
         stream = logging.FileHandler(file, encoding="utf-8")
         stream.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
         logger.addHandler(stream)
     return logger
+
+
+def rank_file(file: pathlib.Path, rank: int) -> pathlib.Path:
+    """The log file of a process: `log.txt` of the first, `log_rank1.txt` of the next."""
+    return file.with_name(f"{file.stem}_rank{rank}{file.suffix}") if rank else file
+
+
+def tell_error(message: str, *, on_terminal: bool = True) -> None:
+    """One message with which this process ends: on stderr for the caller, in the log file for later."""
+    logger = logging.getLogger(ROOT)
+    process = ""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, message, (), None))
+        elif isinstance(handler, _TerminalHandler):
+            process = handler.process
+    if on_terminal:
+        sys.stderr.write(f"{process}error: {message}\n")
+        sys.stderr.flush()

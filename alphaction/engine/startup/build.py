@@ -1,14 +1,16 @@
-"""Opens a run: reads and checks its configuration, its folder and its log, makes generated data sets."""
+"""Opens a run: its processes, its configuration, its folder and its log, generated data sets."""
 
 from __future__ import annotations
 
 import logging
-import os
 import pathlib
 import platform
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import av
 import cv2
@@ -21,26 +23,79 @@ import alphaction
 from alphaction.config import load_config, validate
 from alphaction.config.generate import ensure_generated
 from alphaction.config.paths_catalog import DatasetCatalog
-from alphaction.errors import ConfigError
+from alphaction.errors import ConfigError, UserError
 from alphaction.utils.atomic import write_text
 from alphaction.utils.device import resolve_device
-from alphaction.utils.logging import setup_logging
+from alphaction.utils.distributed import ALONE, Processes
+from alphaction.utils.launch import Connection, Launch, connected, read_launch
+from alphaction.utils.logging import rank_file, setup_logging
 
 logger = logging.getLogger(__name__)
 
 
-def open_run(
-    config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_name: str
-) -> tuple[CfgNode, torch.device]:
-    """Reads and checks the configuration, opens the run's folder and its log, makes generated data sets.
+@dataclass(frozen=True)
+class Run:
+    """What a run starts with.
+
+    Attributes:
+        cfg: complete and checked.
+        device: that the model shall be on.
+        processes: this one among those of the run.
+    """
+
+    cfg: CfgNode
+    device: torch.device
+    processes: Processes
+
+
+@contextmanager
+def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_name: str) -> Iterator[Run]:
+    """Meets the run's other processes, reads and checks the configuration, opens the run's folder and its log.
+
+    Generated data sets that are missing are made. When the block ends, with or without an error, so do the ties to
+    the other processes.
 
     Args:
         keys: those of the data sets that will be used; the first must name one.
+        log_name: file in OUTPUT_DIR; process 1 writes `<log_name>_rank1` and so on.
+
+    Raises:
+        UserError: anything the user can mend, also a `LostProcess`.
     """
+    launch = read_launch()
+    with connected(launch) as connection:
+        start, error = None, None
+        try:
+            start = _start(config_file, opts, keys=keys, launch=launch)
+        except UserError as fault:
+            error = fault
+        if connection is not None:
+            connection.raise_first(error, step="start")
+        elif error is not None:
+            raise error
+        cfg, device, entries = start
+        processes = ALONE if connection is None else _group(cfg, device, connection)
+        setup_logging(rank_file(pathlib.Path(cfg.OUTPUT_DIR) / log_name, launch.rank), rank=launch.rank)
+        logger.info("%s", _environment(device, processes))
+        logger.info("Configuration %s %s\n%s", config_file, shlex.join(opts), cfg.dump())
+        _make_data(entries, processes)
+        yield Run(cfg, device, processes)
+
+
+def _start(
+    config_file: str, opts: Sequence[str], *, keys: Sequence[str], launch: Launch
+) -> tuple[CfgNode, torch.device, list[dict[str, Any]]]:
+    """Everything that can be wrong before the processes have to work together."""
     cfg = load_config(config_file, opts)
-    validate(cfg)
-    device = resolve_device(cfg.MODEL.DEVICE)
-    _refuse_processes()
+    validate(cfg, world_size=launch.size)
+    device = resolve_device(cfg.MODEL.DEVICE, local_rank=launch.local_rank)
+    if launch.size > 1:
+        _check_processes(cfg, device, launch)
+    if cfg.MODEL.BACKBONE.SYNC_BN and device.type == "cpu":
+        raise ConfigError(
+            "MODEL.BACKBONE.SYNC_BN is True, but the run is on the processor, where PyTorch has no batch norm over "
+            "several processes. Set it False, or train on GPUs."
+        )
     named = {"DATASETS.TRAIN": cfg.DATASETS.TRAIN, "DATASETS.TEST": cfg.DATASETS.TEST}
     if not named[keys[0]]:
         raise ConfigError(
@@ -48,25 +103,55 @@ def open_run(
         )
     names = dict.fromkeys(name for key in keys for name in named[key])
     entries = [DatasetCatalog.get(name) for name in names]
-    output_dir = _writable(cfg.OUTPUT_DIR)
-    setup_logging(output_dir / log_name)
-    logger.info("%s", _environment(device))
-    logger.info("Configuration %s %s\n%s", config_file, shlex.join(opts), cfg.dump())
-    for entry in entries:
-        ensure_generated(entry)
-    return cfg, device
+    _make_folder(cfg.OUTPUT_DIR)
+    return cfg, device, entries
 
 
-def _refuse_processes() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+def _check_processes(cfg: CfgNode, device: torch.device, launch: Launch) -> None:
+    """Whether the processes can talk as the configuration says."""
+    backend = _backend(cfg, device)
+    if backend == "nccl" and device.type == "cpu":
         raise ConfigError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: this version trains and tests with one process. "
-            "Start it with plain `python train_net.py ...` (or --nproc_per_node=1)."
+            "DISTRIBUTED.BACKEND is 'nccl', which needs a GPU for each process, but the run is on the processor "
+            f"(MODEL.DEVICE {cfg.MODEL.DEVICE}). Set it to 'auto' or 'gloo'."
+        )
+    if backend == "nccl" and ":" in cfg.MODEL.DEVICE:
+        raise ConfigError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}: one GPU for all {launch.size} processes, but NCCL needs one of its "
+            "own for each. Set it to 'cuda' or 'auto'; CUDA_VISIBLE_DEVICES=2,3 in front of the command chooses GPUs."
         )
 
 
-def _writable(output_dir: str) -> pathlib.Path:
-    """OUTPUT_DIR, made if need be, after a file was written to it for a try."""
+def _backend(cfg: CfgNode, device: torch.device) -> str:
+    if cfg.DISTRIBUTED.BACKEND != "auto":
+        return cfg.DISTRIBUTED.BACKEND
+    return "gloo" if device.type == "cpu" else "nccl"
+
+
+def _group(cfg: CfgNode, device: torch.device, connection: Connection) -> Processes:
+    node = cfg.DISTRIBUTED
+    return connection.open_group(
+        device, backend=_backend(cfg, device), timeout=node.TIMEOUT, dead_after=node.DEAD_AFTER
+    )
+
+
+def _make_data(entries: Sequence[dict[str, Any]], processes: Processes) -> None:
+    """Makes generated data sets that are missing: one process first, then one on each machine that has no part in the
+    first one's folder; at last all read what is there.
+    """
+    for mine in (processes.is_main, processes.local_rank == 0, True):
+        error = None
+        if mine:
+            try:
+                for entry in entries:
+                    ensure_generated(entry)
+            except UserError as fault:
+                error = fault
+        processes.raise_first(error)
+
+
+def _make_folder(output_dir: str) -> None:
+    """Makes OUTPUT_DIR if need be, and writes a file to it for a try."""
     folder = pathlib.Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,10 +162,9 @@ def _writable(output_dir: str) -> pathlib.Path:
             f"OUTPUT_DIR {output_dir}: cannot be written to ({error.strerror}). "
             "Give another folder at the end of the line: OUTPUT_DIR path/to/folder"
         ) from error
-    return folder
 
 
-def _environment(device: torch.device) -> str:
+def _environment(device: torch.device, processes: Processes) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     versions = {
         "alphaction": alphaction.__version__,
@@ -91,7 +175,8 @@ def _environment(device: torch.device) -> str:
         "opencv": cv2.__version__,
         "av": av.__version__,
     }
-    return f"Device {device} ({name}); " + ", ".join(f"{key} {value}" for key, value in versions.items())
+    place = f"Process {processes.rank} of {processes.size}, device" if processes.size > 1 else "Device"
+    return f"{place} {device} ({name}); " + ", ".join(f"{key} {value}" for key, value in versions.items())
 
 
 def save_config(cfg: CfgNode) -> None:

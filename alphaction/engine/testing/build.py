@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+from collections.abc import Callable
 
 import torch
 from yacs.config import CfgNode
@@ -11,11 +12,12 @@ from yacs.config import CfgNode
 from alphaction.dataset import ActionDataset, build_loader
 from alphaction.engine.evaluate import EvalResult, evaluate_dataset, result_folder
 from alphaction.engine.memory import PersonMemory, check_memory
-from alphaction.engine.predict import predict, predict_with_memory
+from alphaction.engine.predict import gathered, predict, predict_with_memory
 from alphaction.modeling import action_groups, build_postprocess
 from alphaction.modeling.detector import ActionDetector
-from alphaction.structures import FeatureMemory, MemorySpan
+from alphaction.structures import FeatureMemory, MemorySpan, Predictions
 from alphaction.utils.distributed import ALONE, Processes
+from alphaction.utils.watch import note
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +34,56 @@ class Tester:
         self._device = device
         self._postprocess = build_postprocess(cfg)
 
-    def run(self, dataset: ActionDataset, *, quiet: bool = False) -> EvalResult:
-        """Predicts, evaluates, writes the result files; `quiet` leaves out the table and the pictures."""
-        cfg = self._cfg
-        loader = build_loader(cfg, dataset, train=False)
-        memory = build_memory(cfg, self._model, dataset, self._device, processes=self._processes)
+    def run(
+        self, dataset: ActionDataset, *, quiet: bool = False, should_stop: Callable[[], int] | None = None
+    ) -> EvalResult:
+        """Predicts, evaluates, writes the result files; `quiet` leaves out the table and the pictures.
+
+        Every process predicts its share and gets the result; process 0 evaluates and writes.
+
+        Args:
+            should_stop: number of the signal that asks this process to stop, 0 = none.
+
+        Raises:
+            Interrupted: a process was asked to stop before all was predicted.
+        """
+        cfg, processes = self._cfg, self._processes
+        loader = build_loader(cfg, dataset, train=False, rank=processes.rank, world_size=processes.size)
+        memory = build_memory(cfg, self._model, dataset, self._device, processes=processes)
         if memory is None:
-            predictions = predict(self._model, loader, self._postprocess, self._device)
+            share = predict(
+                self._model,
+                loader,
+                self._postprocess,
+                self._device,
+                processes=processes,
+                should_stop=should_stop,
+            )
         else:
-            predictions = predict_with_memory(self._model, loader, self._postprocess, self._device, memory=memory)
-        result = evaluate_dataset(
+            share = predict_with_memory(
+                self._model,
+                loader,
+                self._postprocess,
+                self._device,
+                memory=memory,
+                processes=processes,
+                should_stop=should_stop,
+            )
+        predictions = gathered(share, processes)
+        note(f"evaluation of {dataset.name}")
+        result = processes.on_main(lambda: self._evaluated(predictions, dataset, quiet=quiet))
+        logger.info("%s", result.summary() if quiet else result.table())
+        tell_unreadable(dataset, processes=processes)
+        if not quiet:
+            folder = result_folder(cfg.OUTPUT_DIR, dataset.name)
+            logger.info("Table, scores and rows: %s", folder)
+            if cfg.TEST.NUM_PICTURES:
+                logger.info("Pictures with predicted and true boxes: %s", folder / "pictures")
+        return result
+
+    def _evaluated(self, predictions: Predictions, dataset: ActionDataset, *, quiet: bool) -> EvalResult:
+        cfg = self._cfg
+        return evaluate_dataset(
             predictions,
             dataset,
             pathlib.Path(cfg.OUTPUT_DIR),
@@ -51,14 +93,6 @@ class Tester:
             groups=action_groups(cfg),
             num_pictures=0 if quiet else cfg.TEST.NUM_PICTURES,
         )
-        logger.info("%s", result.summary() if quiet else result.table())
-        tell_unreadable(dataset)
-        if not quiet:
-            folder = result_folder(cfg.OUTPUT_DIR, dataset.name)
-            logger.info("Table, scores and rows: %s", folder)
-            if cfg.TEST.NUM_PICTURES:
-                logger.info("Pictures with predicted and true boxes: %s", folder / "pictures")
-        return result
 
 
 def build_memory(
@@ -97,10 +131,11 @@ def build_memory(
     )
 
 
-def tell_unreadable(dataset: ActionDataset) -> None:
-    """The total; each clip was named when it was met."""
-    if dataset.num_unreadable:
+def tell_unreadable(dataset: ActionDataset, *, processes: Processes = ALONE) -> None:
+    """The total over all processes; each clip was named when it was met."""
+    [count] = processes.sum([dataset.num_unreadable])
+    if count and processes.is_main:
         logger.warning(
-            "%s: %d of %d clips could not be read and were left out (DATASETS.ON_ERROR skip)",
-            dataset.name, dataset.num_unreadable, len(dataset),
+            "%s: %.0f of %d clips could not be read and were left out (DATASETS.ON_ERROR skip)",
+            dataset.name, count, len(dataset),
         )  # fmt: skip
