@@ -12,7 +12,7 @@ import torch
 from alphaction.engine.data_wait import DataWaitHint
 from alphaction.utils.distributed import ALONE, Processes
 from alphaction.utils.meters import Means
-from alphaction.utils.peak_memory import peak_memory, shown_memory
+from alphaction.utils.peak_memory import largest, peak_memory, shown_memory
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,9 @@ class Progress:
 
     def _tell(self, iteration: int, *, learning_rate: float) -> None:
         figures = self._means.take()
-        costs = self._largest({name: figures.pop(name) for name in ("time", "data_time")} | peak_memory(self._device))
+        own = {name: figures.pop(name) for name in ("time", "data_time")} | peak_memory(self._device)
+        # The slowest process sets the pace, the fullest one fails first.
+        costs = largest(self._processes.gather(own))
         states = self._states | ({EMPTY: float(self._empty)} if self._empty else {})
         self._writer.write(figures | states | {"learning_rate": learning_rate} | costs, iteration)
         share = costs["data_time"] / max(costs["time"], 1e-9)
@@ -109,12 +111,6 @@ class Progress:
         logger.info("%s", "  ".join(filter(None, parts)))
         if self._hint is not None:
             self._hint.look(share, first=self._since, last=iteration)
-
-    def _largest(self, costs: Mapping[str, float]) -> dict[str, float]:
-        """Of each figure the largest of all processes: the slowest one sets the pace, the fullest one fails first."""
-        every = self._processes.gather(dict(costs))
-        names = dict.fromkeys(name for one in every for name in one)
-        return {name: max(one[name] for one in every if name in one) for name in names}
 
 
 def shown_figures(figures: Mapping[str, float]) -> list[str]:

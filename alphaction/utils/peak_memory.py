@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import pathlib
 import sys
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -57,7 +58,16 @@ def _peak_of(pid: int | None) -> int:
     return 0
 
 
-def shown_memory(figures: dict[str, float]) -> str:
+def largest(every: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Of each figure the largest."""
+    found: dict[str, float] = {}
+    for figures in every:
+        for name, value in figures.items():
+            found[name] = max(value, found.get(name, value))
+    return found
+
+
+def shown_memory(figures: Mapping[str, float]) -> str:
     """In words for the log, "" without any figure."""
     parts = []
     if GPU in figures:

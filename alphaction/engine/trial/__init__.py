@@ -1,0 +1,1 @@
+"""Tries a run out without a trace, to say what it will take."""
