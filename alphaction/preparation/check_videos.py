@@ -24,6 +24,8 @@ from alphaction.preparation.check_split import SplitFacts
 _RATES = (24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60000 / 1001, 60.0)
 _HEADER_SLACK, _HEADER_SHARE = 0.5, 0.02  # seconds, share: headers are not more exact than the larger of both
 _TIMES_NEEDED = 10  # times between whole seconds that tell a frame rate
+_BY_HAND = 0.05  # seconds: times on such a grid were chosen by hand and tell nothing of frames
+_TELLING = 0.2  # frames: times that are rounded by more fall on the frames of any rate
 _SHAPE = 0.05  # difference of height / width that matters
 _ALIKE = 0.5  # similarity from which another name is proposed
 _HASHED = 1 << 20  # bytes at each end of two files of equal length that are compared
@@ -265,20 +267,22 @@ def _rates(split: SplitFacts, findings: Findings) -> None:
 def fitting_rate(times: np.ndarray, fps: float) -> float | None:
     """The usual frame rate on whose frames all times fall, when they do not fall on those of `fps`.
 
-    None too when the times do not tell: they are few, whole seconds, or rounded too much.
+    None too when the times do not tell: they are few, whole seconds or the like, or rounded too much.
     """
     times = np.unique(times[times != np.floor(times)])
-    if len(times) < _TIMES_NEEDED:
+    if len(times) < _TIMES_NEEDED or np.allclose(times / _BY_HAND, np.rint(times / _BY_HAND), rtol=0, atol=1e-6):
         return None
     digits = next((d for d in range(1, 7) if np.array_equal(times.round(d), times)), 7)
 
-    def fits(rate: float) -> bool:
-        off = np.abs(times * rate - np.rint(times * rate))
-        return bool((off <= 0.5 * 10.0**-digits * rate + 1e-3).all())
+    def rounding(rate: float) -> float:
+        return 0.5 * 10.0**-digits * rate + 1e-3  # frames
 
-    if 0.5 * 10.0**-digits * max(fps, 60.0) > 0.35 or fits(fps):
+    def fits(rate: float) -> bool:
+        return bool((np.abs(times * rate - np.rint(times * rate)) <= rounding(rate)).all())
+
+    if rounding(fps) > _TELLING or fits(fps):
         return None
-    return next((rate for rate in _RATES if fits(rate)), None)
+    return next((rate for rate in _RATES if rounding(rate) <= _TELLING and fits(rate)), None)
 
 
 def _sizes(split: SplitFacts, findings: Findings) -> None:
