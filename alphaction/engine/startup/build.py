@@ -49,7 +49,7 @@ class Run:
 
 
 @contextmanager
-def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_name: str) -> Iterator[Run]:
+def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_name: str | None) -> Iterator[Run]:
     """Meets the run's other processes, reads and checks the configuration, opens the run's folder and its log.
 
     Generated data sets that are missing are made. When the block ends, with or without an error, so do the ties to
@@ -57,7 +57,8 @@ def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_
 
     Args:
         keys: those of the data sets that will be used; the first must name one.
-        log_name: file in OUTPUT_DIR; process 1 writes `<log_name>_rank1` and so on.
+        log_name: file in OUTPUT_DIR; process 1 writes `<log_name>_rank1` and so on. None = the run leaves nothing in
+            OUTPUT_DIR, which is only looked at.
 
     Raises:
         UserError: anything the user can mend, also a `LostProcess`.
@@ -66,7 +67,7 @@ def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_
     with connected(launch) as connection:
         start, error = None, None
         try:
-            start = _start(config_file, opts, keys=keys, launch=launch)
+            start = _start(config_file, opts, keys=keys, launch=launch, writes=log_name is not None)
         except UserError as fault:
             error = fault
         if connection is not None:
@@ -75,7 +76,8 @@ def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_
             raise error
         cfg, device, entries = start
         processes = ALONE if connection is None else _group(cfg, device, connection)
-        setup_logging(rank_file(pathlib.Path(cfg.OUTPUT_DIR) / log_name, launch.rank), rank=launch.rank)
+        log_file = None if log_name is None else rank_file(pathlib.Path(cfg.OUTPUT_DIR) / log_name, launch.rank)
+        setup_logging(log_file, rank=launch.rank)
         logger.info("%s", _environment(device, processes))
         logger.info("Configuration %s %s\n%s", config_file, shlex.join(opts), cfg.dump())
         _make_data(entries, processes)
@@ -83,7 +85,7 @@ def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_
 
 
 def _start(
-    config_file: str, opts: Sequence[str], *, keys: Sequence[str], launch: Launch
+    config_file: str, opts: Sequence[str], *, keys: Sequence[str], launch: Launch, writes: bool
 ) -> tuple[CfgNode, torch.device, list[dict[str, Any]]]:
     """Everything that can be wrong before the processes have to work together."""
     cfg = load_config(config_file, opts)
@@ -103,7 +105,7 @@ def _start(
         )
     names = dict.fromkeys(name for key in keys for name in named[key])
     entries = [DatasetCatalog.get(name) for name in names]
-    _make_folder(cfg.OUTPUT_DIR)
+    _try_folder(cfg.OUTPUT_DIR, make=writes)
     return cfg, device, entries
 
 
@@ -150,11 +152,14 @@ def _make_data(entries: Sequence[dict[str, Any]], processes: Processes) -> None:
         processes.raise_first(error)
 
 
-def _make_folder(output_dir: str) -> None:
-    """Makes OUTPUT_DIR if need be, and writes a file to it for a try."""
+def _try_folder(output_dir: str, *, make: bool) -> None:
+    """Writes a file to OUTPUT_DIR for a try; makes it if need be, or tries the nearest folder that exists."""
     folder = pathlib.Path(output_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
