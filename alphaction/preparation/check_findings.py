@@ -126,7 +126,7 @@ KINDS: dict[str, Kind] = {
         "note",
         "classes of very different sizes",
         "DATALOADER.REPEAT_THRESHOLD (try 0.1) shows clips of rare classes more often; "
-        "MODEL.ROI_ACTION_HEAD.CLASS_BALANCE weighs them more.",
+        "MODEL.ROI_ACTION_HEAD.CLASS_BALANCE (try 0.5) weighs them more.",
     ),
     # splits
     "video-in-two-splits": Kind(
