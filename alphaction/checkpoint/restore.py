@@ -121,8 +121,9 @@ def restore_parts(parts: Mapping[str, Part], content: Mapping[str, object], *, s
             try:
                 parts[name].load_state_dict(copy.deepcopy(content[name]))
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                reason = " ".join(str(error).split())
                 raise CheckpointError(
-                    f"{source}: its {called} cannot be continued ({error}). Turn them off ({key}), or start a new run "
+                    f"{source}: its {called} cannot be continued ({reason}). Go on without ({key}), or start a new run "
                     "from its weights with --transfer in another OUTPUT_DIR."
                 ) from error
 

@@ -16,11 +16,11 @@ class BestValidation:
     """Judges validations by their mean mAP over the data sets.
 
     Args:
-        patience: so many validations without a better one end the training; 0 = never.
+        patience: so many validations without a better one end the training; 0 = never. Also an attribute.
     """
 
     def __init__(self, *, patience: int = 0) -> None:
-        self._patience = patience
+        self.patience = patience
         self._mAP = -math.inf
         self._iteration = 0
         self._since = 0
@@ -43,7 +43,7 @@ class BestValidation:
     @property
     def is_exhausted(self) -> bool:
         """Whether patience is at its end."""
-        return 0 < self._patience <= self._since
+        return 0 < self.patience <= self._since
 
     @property
     def is_known(self) -> bool:

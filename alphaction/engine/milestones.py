@@ -94,6 +94,7 @@ class Milestones:
 
     def resume(self, start_iter: int) -> bool:
         """Before the first iteration; returns whether there is anything left to train."""
+        self._warn_of_keys()
         if self._is_due(start_iter) and self._validated < start_iter:
             logger.info("Validation at iteration %d, which the interrupted run did not finish:", start_iter)
             self._run_validation(start_iter, saved_as=f"model_{start_iter:07d}")
@@ -130,6 +131,16 @@ class Milestones:
             self._save(FINAL, iteration, with_memory=False)
             return False
         return True
+
+    def _warn_of_keys(self) -> None:
+        """Keys that have no effect in a run without any validation."""
+        keys = ["SOLVER.EARLY_STOP_PATIENCE"] * (self._best.patience > 0) + ["SOLVER.KEEP_BEST"] * self._keep_best
+        if keys and not self._is_due(self._periods.validation):
+            logger.warning(
+                "%s: has no effect without any validation before the last iteration (SOLVER.EVAL_PERIOD, "
+                "SOLVER.MAX_ITER %d, DATASETS.TEST, --skip-val-in-train).",
+                " and ".join(keys), self._periods.max_iter,
+            )  # fmt: skip
 
     def _is_due(self, iteration: int) -> bool:
         period = self._periods.validation
