@@ -1,0 +1,113 @@
+"""Detected persons for a new data set: files of any form that `dataset.box_files` reads, in the new set's terms.
+
+Shapes: N keyframes, B boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from alphaction.dataset.box_files import read_boxes
+from alphaction.dataset.raw import RawAnnotations, numbered_classes
+from alphaction.errors import DataError
+from alphaction.preparation.prepare_evidence import count
+from alphaction.preparation.prepare_gather import Gathered
+from alphaction.preparation.prepare_videos import Footage
+from alphaction.preparation.sources import Source
+
+
+@dataclass
+class PersonBoxes:
+    """Boxes by video: rows of {"image_id": "video/seconds", "bbox": [x, y, width, height] in pixels, "score"}."""
+
+    by_video: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, videos: Sequence[str]) -> list[dict[str, object]]:
+        return [row for video in videos for row in self.by_video.get(video, ())]
+
+
+def read_person_boxes(
+    files: Sequence[str], gathered: Gathered, sources: Sequence[Source], footage: Mapping[str, Footage]
+) -> PersonBoxes:
+    """Reads files of detected boxes.
+
+    Args:
+        files: their paths; boxes are pixels of the annotated pictures.
+        gathered: the annotations, with the keyframes that are kept.
+        sources: the annotation files, for their image ids.
+        footage: videos by the names in the annotations.
+
+    Raises:
+        DataError: a file is missing, of another form, or none of its boxes belongs to a keyframe.
+    """
+    boxes = PersonBoxes()
+    if not files:
+        return boxes
+    raw = _keyframes(gathered, sources, footage)
+    sizes = {video.name: (video.info.height, video.info.width) for video in footage.values()}
+    times = [time for moments in gathered.table.videos.values() for time in sorted(moments)]
+    for file in files:
+        found = read_boxes(file, raw)
+        for row, xywh, score in zip(found.keyframe.tolist(), found.xywh, found.scores.tolist(), strict=True):
+            video = raw.movies[int(raw.movie[row])]
+            (height, width), (said_height, said_width) = sizes[video], gathered.sizes[video]
+            scale = np.array([width / said_width, height / said_height] * 2)
+            boxes.by_video.setdefault(video, []).append(
+                {
+                    "image_id": f"{video}/{times[row]!r}",
+                    "bbox": [round(value, 3) for value in (xywh * scale).tolist()],
+                    "score": score,
+                }
+            )
+        covered = len(np.unique(found.keyframe))
+        boxes.notes.append(
+            f"{file}: {count(len(found.keyframe), 'person box')} on {covered} of {count(len(raw), 'keyframe')}"
+            + (f", {found.unknown} of other moments left out" if found.unknown else "")
+        )
+    return boxes
+
+
+def _keyframes(gathered: Gathered, sources: Sequence[Source], footage: Mapping[str, Footage]) -> RawAnnotations:
+    """The keyframes with their times as the annotation files write them, since box files write them so, too."""
+    table = gathered.table
+    movies = tuple(table.videos)
+    keys = [(i, time) for i, video in enumerate(movies) for time in sorted(table.videos[video])]
+    written = [gathered.written[movies[i], time] for i, time in keys]
+    rows = {(movies[i], time): row for row, ((i, _), time) in enumerate(zip(keys, written, strict=True))}
+    images: dict[Hashable, int] = {}
+    unclear = set()
+    for source in sources:
+        names = dict(source.images)
+        names |= {f"{record.video}/{record.time:g}": (record.video, record.time) for record in source.records}
+        for name, (video, time) in names.items():
+            row = rows.get((footage[video].name, time)) if video in footage else None
+            if images.setdefault(name, row) != row:
+                unclear.add(name)
+    if any(isinstance(name, int) for name in unclear):
+        raise DataError(
+            f"--person-boxes: the image ids of {', '.join(source.path for source in sources)} overlap, so that they do "
+            "not say which picture a box belongs to. Give boxes by name: "
+            '{"video/12.5.jpg": [{"bbox": [...], "score": 0.9}]}'
+        )
+    empty = np.zeros(0, np.int64)
+    return RawAnnotations(
+        source="the annotations",
+        classes=numbered_classes(1),
+        numbered=True,
+        movies=movies,
+        movie=np.array([i for i, _ in keys], np.int32),
+        time=np.array(written, np.float64),
+        size=np.zeros((len(keys), 2), np.int32),
+        image_rows={name: row for name, row in images.items() if row is not None and name not in unclear},
+        keyframe=empty,
+        boxes=np.zeros((0, 4)),
+        normalised=False,
+        labels=np.zeros((0, 1), bool),
+        person_id=np.zeros(0, np.int32),
+        entry=[],
+        entry_name="row",
+    )

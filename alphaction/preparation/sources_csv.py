@@ -1,0 +1,115 @@
+"""Reads CSV annotations: AVA's, and tables with a header line.
+
+AVA CSV has no header: `video_id, timestamp, x1, y1, x2, y2, action_id[, person_id]`; a row of two columns is a moment
+without persons. With a header the columns may stand in any order and have other names (`ava_columns`), `frame` may
+stand instead of `time`, and `x, y, w, h` instead of the corners. Several actions in a cell are separated by `;` or `|`.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from alphaction.errors import DataError
+from alphaction.formats.ava_columns import COLUMNS, header_columns, parse_time
+from alphaction.preparation.sources import NotAnnotations, Record, Source, box_of, number, some
+
+_SECONDS = {*COLUMNS["time"], "seconds", "t"}
+_FRAMES = {"frame", "frame_idx", "frame_index", "frame_number", "frame_no", "frame_num"}
+_UNCLEAR = {"frame_id"}  # AVA's papers call the second so, most others the frame
+_CORNERS = ("x1", "y1", "x2", "y2")
+_XYWH = (("x", "left", "bbox_x", "x_min", "xmin", "x1"), ("y", "top", "bbox_y", "y_min", "ymin", "y1"))
+_WH = (("w", "width", "bbox_w", "box_w", "bbox_width"), ("h", "height", "bbox_h", "box_h", "bbox_height"))
+_ORDER = ("movie", "time", *_CORNERS, "action", "person")
+_EXPECTED = "expected a header such as video,time,x1,y1,x2,y2,action, or AVA's seven or eight columns without one"
+
+
+def read_csv(path: Path) -> Source:
+    """Reads either form; faulty rows are noted.
+
+    Raises:
+        NotAnnotations: a table of something else, such as class names.
+        DataError: not a text, or no known columns.
+    """
+    source = Source(str(path), "AVA CSV")
+    columns: dict[str, int] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            rows = csv.reader(file, delimiter=delimiter)
+            for row in rows:
+                cells = [cell.strip() for cell in row]
+                if not any(cells) or cells[0].startswith("#"):
+                    continue
+                if not columns:
+                    columns, header = _columns(cells, source)
+                    if header:
+                        continue
+                _add_row(cells, columns, source, f"line {rows.line_num}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: is neither JSON, nor XML, nor a CSV text ({error})") from None
+    if not source.records and not source.faults:
+        raise DataError(f"{path}: has no rows; {_EXPECTED}")
+    if source.records and all(record.box is None for record in source.records):
+        raise NotAnnotations("a list of moments without any box (AVA's excluded timestamps look like this)")
+    return source
+
+
+def _columns(cells: list[str], source: Source) -> tuple[dict[str, int], bool]:
+    """(place of each column, whether `cells` is a header line); notes in `source` what is told of times and boxes."""
+    if len(cells) < 2 or parse_time(cells[1]) is None:
+        return _header(cells, source), True
+    if len(cells) not in (2, 7, 8):
+        raise DataError(f"{source.path}: the first row has {len(cells)} columns; {_EXPECTED}")
+    source.order, source.times, source.times_from = "xyxy", "seconds", "AVA's second column"
+    return {key: place for place, key in enumerate(_ORDER)}, False
+
+
+def _header(cells: list[str], source: Source) -> dict[str, int]:
+    names = [cell.casefold() for cell in cells]
+    places = header_columns(cells)
+    places.pop("time", None)
+    for known, kind in ((_SECONDS, "seconds"), (_FRAMES, "frames"), (_UNCLEAR, "")):
+        found = next((i for i, name in enumerate(names) if name in known), None)
+        if found is not None:
+            places["time"] = found
+            source.times, source.times_from = kind, f"column {cells[found]!r}"
+            source.frame_words = kind != "seconds"
+            break
+    source.form, source.order = "CSV with a header", "xyxy"
+    if not all(key in places for key in _CORNERS):
+        sides = [_place(names, known) for known in (*_XYWH, *_WH)]
+        if None not in sides:
+            places.update(zip(_CORNERS, sides, strict=True))
+            source.order = "xywh"
+    missing = [key for key in _ORDER[:7] if key not in places]
+    if len(missing) > 4 or (set(names) & {"id", "label_id", "name", "label_name"} and "movie" in missing):
+        raise NotAnnotations(f"its columns are {some(cells, most=12)}")
+    if missing:
+        shown = ", ".join("video" if key == "movie" else key for key in missing)
+        raise DataError(f"{source.path}: the header lacks {shown} (it has {', '.join(cells)}); {_EXPECTED}")
+    return places
+
+
+def _place(names: Sequence[str], known: Sequence[str]) -> int | None:
+    return next((names.index(name) for name in known if name in names), None)
+
+
+def _add_row(cells: list[str], columns: dict[str, int], source: Source, where: str) -> None:
+    values = [cells[columns[key]] if columns.get(key, len(cells)) < len(cells) else "" for key in _ORDER]
+    movie, time, *box, action, person = values
+    moment = number(time)
+    if not movie or moment is None:
+        source.fault(where, "no video or no time", f"video {movie!r}, time {time!r}")
+    elif not any(box) and not action:
+        source.records.append(Record(where, movie, moment, None, ()))
+    elif (corners := box_of(box)) is None:
+        source.fault(where, "box that is not four numbers", ",".join(box))
+    elif not (actions := tuple(part.strip() for part in re.split(r"[;|]", action) if part.strip())):
+        source.fault(where, "box without an action", ",".join(cells))
+    else:
+        source.records.append(Record(where, movie, moment, corners, actions, person))
