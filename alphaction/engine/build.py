@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from alphaction.checkpoint import Checkpointer
 from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_num_classes
+from alphaction.engine.batch_statistics import share_statistics
 from alphaction.engine.best import BestValidation
 from alphaction.engine.data_wait import DataWaitHint
 from alphaction.engine.evaluate import EvalResult, check_evaluation_files
@@ -22,11 +23,12 @@ from alphaction.engine.run_facts import facts, note_start
 from alphaction.engine.scalars import open_scalars
 from alphaction.engine.startup.agreement import check_agreement
 from alphaction.engine.startup.build import Run, open_run, save_config
-from alphaction.engine.step import TrainStep
 from alphaction.engine.testing.build import Tester, build_memory, tell_unreadable
 from alphaction.engine.train import TrainOptions, train
+from alphaction.engine.training.build import build_parts, build_step, build_training_criterion, tested_model
+from alphaction.engine.trial.build import try_out
 from alphaction.errors import ConfigError
-from alphaction.modeling import build_criterion, build_detection_model
+from alphaction.modeling import build_detection_model
 from alphaction.solver import build_optimizer, build_scheduler, scale_to_batch
 from alphaction.utils.seed import seed_all, seed_rank
 from alphaction.utils.stop import Interrupted, StopRequest
@@ -45,6 +47,7 @@ class TrainFlags:
     skip_validation: bool = False
     skip_final_test: bool = False
     seed: int = 2
+    dry_run: bool = False
 
 
 def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) -> None:
@@ -55,7 +58,7 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
     """
     is_tested = not (flags.skip_validation and flags.skip_final_test)
     keys = ("DATASETS.TRAIN", "DATASETS.TEST") if is_tested else ("DATASETS.TRAIN",)
-    with open_run(config_file, opts, keys=keys, log_name="log.txt") as run:
+    with open_run(config_file, opts, keys=keys, log_name=None if flags.dry_run else "log.txt") as run:
         _train(run, opts, flags, is_tested=is_tested)
 
 
@@ -68,13 +71,16 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
 
     model = build_detection_model(cfg).to(device)
     logger.info("Model %s: %.1f million parameters, on %s", cfg.MODEL.BACKBONE.CONV_BODY, _millions(model), device)
+    criterion = build_training_criterion(cfg, train_set)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_scheduler(cfg, optimizer)
+    parts = build_parts(cfg, model, device)
     checkpointer = Checkpointer(
         cfg.OUTPUT_DIR,
         model,
         optimizer=optimizer,
         scheduler=scheduler,
+        parts=parts,
         class_names=train_set.annotations.classes.names,
         class_ids=train_set.annotations.classes.ids,
         rows_by_name=cfg.MODEL.ROI_ACTION_HEAD.COPY_ROWS_BY_NAME,
@@ -101,6 +107,24 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
     memory = build_memory(cfg, model, train_set, device, processes=processes)
     if memory is not None and state.resumed:
         memory.load(state.extra)
+    step = build_step(cfg, model, criterion, optimizer, device=device, memory=memory, processes=processes, parts=parts)
+    if flags.dry_run:
+        try_out(
+            cfg,
+            model,
+            step,
+            train_set=train_set,
+            test_sets=test_sets,
+            saved=[model, optimizer, *parts.values()],
+            memory=memory,
+            device=device,
+            start_iter=state.iteration,
+            seed=flags.seed,
+            validates=not flags.skip_validation,
+            tests_at_end=not flags.skip_final_test,
+            processes=processes,
+        )
+        return
     if processes.is_main:
         save_config(cfg)  # not before all is read: a refused run must not touch the files of an earlier one
     start = facts(
@@ -108,7 +132,8 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
     )
     if processes.is_main:
         note_start(pathlib.Path(cfg.OUTPUT_DIR), start)
-    tester = Tester(cfg, model, device, processes=processes)
+    tested = tested_model(model, parts)
+    tester = Tester(cfg, tested, device, processes=processes)
     writer = open_scalars(
         pathlib.Path(cfg.OUTPUT_DIR),
         tensorboard=flags.tensorboard,
@@ -121,6 +146,7 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
     with StopRequest() as stop:
 
         def test(*, quiet: bool) -> Iterator[EvalResult]:
+            share_statistics(tested, processes)
             for dataset in test_sets:
                 yield tester.run(dataset, quiet=quiet, should_stop=lambda: stop.number)
 
@@ -146,7 +172,7 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
         checkpointer.restore_random_state()
         finished = train(
             model,
-            TrainStep(model, build_criterion(cfg), optimizer, device=device, memory=memory, processes=processes),
+            step,
             loader,
             optimizer,
             scheduler,
@@ -172,13 +198,14 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
                 max_iter=cfg.SOLVER.MAX_ITER,
                 period=cfg.SOLVER.LOG_PERIOD,
                 device=device,
+                processes=processes,
                 hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS),
             ),
             options=TrainOptions(max_iter=cfg.SOLVER.MAX_ITER),
             start_iter=state.iteration,
         )
         tell_unreadable(train_set, processes=processes)
-        del memory, state, loader  # the final test fills a memory of its own
+        del memory, state, loader, step  # the final test fills a memory of its own
         try:
             for result in test(quiet=False) if not flags.skip_final_test else ():
                 writer.write({f"{result.name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": result.mAP}, finished)

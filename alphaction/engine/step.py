@@ -1,18 +1,40 @@
-"""One iteration of training: from a batch to changed weights."""
+"""One iteration of training: from a batch to changed weights.
+
+A batch is shared by the processes, and each process's share may be cut into parts that are computed one after the
+other. Losses, metrics and gradients are those of the whole batch: every part divides by the persons of all parts of all
+processes, and what the parts give is added up.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from alphaction.engine.batch_statistics import BatchStatistics
+from alphaction.engine.figures import TOTAL, Figures, LossOutput, joined, logged
 from alphaction.engine.memory import PersonMemory
 from alphaction.errors import UserError
-from alphaction.structures import ClipBatch, DetectorOutput
+from alphaction.solver import AveragedWeights
+from alphaction.structures import ClipBatch, DetectorOutput, RoiFeatures
 from alphaction.utils.distributed import ALONE, Processes
+
+logger = logging.getLogger(__name__)
+
+_ADVICE = (
+    "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or set SOLVER.MAX_GRAD_NORM; SOLVER.ON_NONFINITE skip leaves "
+    "such batches out. The last checkpoint is still good."
+)
 
 
 class TrainingError(UserError):
@@ -23,10 +45,23 @@ class Criterion(Protocol):
     def __call__(self, logits: Tensor, labels: Tensor, num_boxes: float) -> LossOutput: ...
 
 
-class LossOutput(Protocol):
-    losses: dict[str, Tensor]
-    total: Tensor
-    metrics: dict[str, Tensor]
+@dataclass(frozen=True)
+class StepOptions:
+    """How a step is made.
+
+    Attributes:
+        parts: a process's share of the batch is computed in so many parts.
+        autocast: arithmetic of the forward pass; None = float32.
+        max_grad_norm: longer gradients are shortened to this norm; 0 = off.
+        skip_nonfinite: a batch whose loss is not finite is left out, instead of ending the run.
+        max_skipped: so many batches in a row that are left out end the run.
+    """
+
+    parts: int = 1
+    autocast: torch.dtype | None = None
+    max_grad_norm: float = 0.0
+    skip_nonfinite: bool = False
+    max_skipped: int = 100
 
 
 class TrainStep:
@@ -36,6 +71,9 @@ class TrainStep:
         model: returns a `DetectorOutput` for a `ClipBatch` on `device` and, if there is one, a window of the memory.
         criterion: `(logits, labels, num_boxes) -> losses, weighted total, metrics`.
         memory: of the training set, for a model with M blocks.
+        processes: those that share each batch.
+        scaler: of the loss, for float16.
+        averaged: mean of the model's weights, updated after each step.
     """
 
     def __init__(
@@ -47,41 +85,187 @@ class TrainStep:
         device: torch.device,
         memory: PersonMemory | None = None,
         processes: Processes = ALONE,
+        options: StepOptions | None = None,
+        scaler: GradScaler | None = None,
+        averaged: AveragedWeights | None = None,
     ) -> None:
-        self._model = model
+        # Running statistics of batch norms stay each process's own: see `share_statistics`.
+        self._model = model if processes.size == 1 else DistributedDataParallel(model, broadcast_buffers=False)
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._criterion = criterion
         self._optimizer = optimizer
         self._device = device
         self._memory = memory
         self._processes = processes
+        self._options = options or StepOptions()
+        self._scaler = scaler
+        self._averaged = averaged
+        self._statistics = BatchStatistics(model)
+        self._skipped = self._skipped_steps = self._skipped_in_a_row = 0
 
     def __call__(self, batch: ClipBatch | None, *, iteration: int) -> dict[str, float] | None:
-        """One update; returns the losses and metrics by their logged names, None without any person in the batch."""
-        if batch is None or batch.num_persons == 0:
+        """One update. All processes call it for each iteration, those without a readable clip with None.
+
+        Returns:
+            Losses and metrics of the whole batch by their logged names, the same in every process; None if it has no
+            person. Of a batch that was left out only the count of those so far.
+
+        Raises:
+            TrainingError: the loss or the gradients are not finite; the same in every process.
+        """
+        parts = self._parts(batch)
+        persons, busy = self._processes.sum([sum(part.num_persons for part in parts), float(bool(parts))])
+        everyone = busy == self._processes.size
+        if not persons or not self._can_run(parts):
             return None
-        batch = batch.to(self._device, non_blocking=True)
-        around = () if self._memory is None else (self._memory.window(batch.keys),)
-        output: DetectorOutput = self._model(batch, *around)
-        result = self._criterion(output.logits, batch.labels, num_boxes=float(batch.num_persons))
-        total = result.total.item()
-        if not math.isfinite(total):
-            raise _not_finite(total, result, batch, iteration)
         self._optimizer.zero_grad(set_to_none=True)
-        result.total.backward()
-        self._optimizer.step()
+        if self._options.skip_nonfinite:
+            self._statistics.keep()
+        figures, features = Figures(), []
+        *first, last = parts or [None]
+        for part in first:
+            with self._own_gradients():
+                self._backward(self._forward(part, persons, figures, features))
+        with nullcontext() if everyone else self._own_gradients():
+            loss = None if last is None else self._forward(last, persons, figures, features)
+            values = figures.read()
+            sums = joined(values, self._processes, everyone=everyone)
+            if not math.isfinite(sums[TOTAL]):
+                return self._leave_out(f"the loss is {sums[TOTAL]}", _causes(parts, values), iteration)
+            if loss is not None:
+                self._backward(loss)
+        if not everyone:
+            self._average_gradients()
+        changed = self._update()
+        if changed is None:
+            return self._leave_out("the gradients are not finite", _causes(parts), iteration)
         if self._memory is not None:
-            self._memory.update(batch, output.features, loss=total)
-        scalars = {name: value.item() for name, value in (result.losses | result.metrics).items()}
-        scalars["loss_action"] = total
-        if result.metrics:
-            scalars["accuracy"] = sum(value.item() for value in result.metrics.values()) / len(result.metrics)
-        return scalars
+            known = _joined_features(batch, features) if parts else None
+            self._memory.update(batch if parts else None, known, loss=sums[TOTAL])
+        return logged(sums) | changed | self._counts()
+
+    def _parts(self, batch: ClipBatch | None) -> list[ClipBatch]:
+        """This process's parts that have persons."""
+        if batch is None:
+            return []
+        parts = [batch] if self._options.parts == 1 else batch.split(self._options.parts)
+        return [part for part in parts if part.num_persons]
+
+    def _can_run(self, parts: Sequence[ClipBatch]) -> bool:
+        """Synchronised batch norms speak to each other in every forward pass: all processes must make as many."""
+        if self._processes.size == 1 or not self._statistics.are_synchronised:
+            return True
+        counts = self._processes.gather(len(parts))
+        if len(set(counts)) == 1:
+            return True
+        logger.warning("A batch is left out: with SYNC_BN every process needs clips with persons, got %s.", counts)
+        return False
+
+    def _forward(self, part: ClipBatch, persons: float, figures: Figures, features: list[RoiFeatures]) -> Tensor:
+        """The part's total loss; notes its figures and, for the memory, its features."""
+        part = part.to(self._device, non_blocking=True)
+        around = () if self._memory is None else (self._memory.window(part.keys),)
+        kind = self._options.autocast
+        with nullcontext() if kind is None else torch.autocast(self._device.type, dtype=kind):
+            output: DetectorOutput = self._model(part, *around)
+        result = self._criterion(output.logits, part.labels, num_boxes=persons)
+        figures.add(result)
+        if self._memory is not None:
+            features.append(output.features)
+        return result.total
+
+    def _backward(self, loss: Tensor) -> None:
+        if self._processes.size > 1:
+            loss = loss * self._processes.size  # the mean over the processes makes a sum of it again
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+
+    def _own_gradients(self) -> AbstractContextManager[None]:
+        """Backward passes that are not shared with the other processes."""
+        return self._model.no_sync() if isinstance(self._model, DistributedDataParallel) else nullcontext()
+
+    def _average_gradients(self) -> None:
+        """What DistributedDataParallel does, by hand: it cannot do with a process that has nothing."""
+        for parameter in self._parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self._processes.average([parameter.grad for parameter in self._parameters])
+
+    def _update(self) -> dict[str, float] | None:
+        """Changes the weights; returns figures, None if the gradients are not finite and nothing was changed."""
+        figures: dict[str, float] = {}
+        if self._options.max_grad_norm:
+            if self._scaler is not None:
+                self._scaler.unscale_(self._optimizer)
+            norm = clip_grad_norm_(self._parameters, self._options.max_grad_norm).item()
+            if math.isfinite(norm):
+                figures["grad_norm"] = norm
+            elif self._scaler is None:
+                return None
+        if self._scaler is None:
+            self._optimizer.step()
+        elif not self._scaled_step(self._scaler, figures):
+            return figures
+        self._skipped_in_a_row = 0
+        if self._averaged is not None:
+            self._averaged.update()
+        return figures
+
+    def _scaled_step(self, scaler: GradScaler, figures: dict[str, float]) -> bool:
+        """Whether the weights were changed: the scaler skips steps whose gradients are not finite, and adapts."""
+        before = scaler.get_scale()
+        scaler.step(self._optimizer)
+        scaler.update()
+        figures["loss_scale"] = scaler.get_scale()
+        if figures["loss_scale"] >= before:
+            return True
+        self._skipped_steps += 1
+        self._count_in_a_row("gradients that are not finite at any loss scale")
+        return False
+
+    def _leave_out(self, problem: str, causes: Sequence[tuple[str, str]], iteration: int) -> dict[str, float]:
+        """Ends the run, or counts the batch and goes on as if it had not been."""
+        places = []
+        for rank, told in enumerate(self._processes.gather(list(causes))):
+            where = f" (process {rank})" if self._processes.size > 1 else ""
+            places += [f"{losses}clips of this batch{where}: {clips}" for losses, clips in told]
+        message = f"{problem} in iteration {iteration} {'; '.join(places)}"
+        if not self._options.skip_nonfinite:
+            self._processes.raise_first(TrainingError(f"{message}. {_ADVICE}"))
+        self._optimizer.zero_grad(set_to_none=True)
+        self._statistics.restore()
+        self._skipped += 1
+        logger.warning("Left out (SOLVER.ON_NONFINITE skip): %s", message)
+        self._count_in_a_row(f"a loss that is not finite (up to iteration {iteration})")
+        return self._counts()
+
+    def _count_in_a_row(self, what: str) -> None:
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= self._options.max_skipped:
+            self._processes.raise_first(
+                TrainingError(
+                    f"{self._skipped_in_a_row} batches in a row had {what}: the weights themselves are spoiled. Go on "
+                    "from an earlier checkpoint with a lower SOLVER.BASE_LR."
+                )
+            )
+
+    def _counts(self) -> dict[str, float]:
+        counts = {"skipped_batches": self._skipped, "skipped_steps": self._skipped_steps}
+        return {name: float(count) for name, count in counts.items() if count}
 
 
-def _not_finite(total: float, result: LossOutput, batch: ClipBatch, iteration: int) -> TrainingError:
-    clips = ", ".join(f"{key.movie} at {key.time:g} s" for key in batch.keys)
-    parts = ", ".join(f"{name} {value.item():g}" for name, value in result.losses.items())
-    return TrainingError(
-        f"the loss is {total} in iteration {iteration} ({parts}); clips of this batch: {clips}. "
-        "Lower SOLVER.BASE_LR or lengthen SOLVER.WARMUP_ITERS; the last checkpoint is still good."
-    )
+def _joined_features(batch: ClipBatch, parts: Sequence[RoiFeatures]) -> RoiFeatures:
+    """Of all clips; parts without persons have no rows."""
+    person = torch.cat([features.person.detach() for features in parts])
+    return RoiFeatures(person=person, person_counts=[len(boxes) for boxes in batch.regions])
+
+
+def _causes(parts: Sequence[ClipBatch], values: Sequence[dict[str, float]] | None = None) -> list[tuple[str, str]]:
+    """(losses, clips) of the parts whose total in `values` is not finite; without `values` of all parts."""
+    causes = []
+    for part, figures in zip(parts, values or [{}] * len(parts), strict=True):
+        if math.isfinite(figures.get(TOTAL, math.nan)):
+            continue
+        losses = [f"{name} {value:g}" for name, value in figures.items() if name.startswith("loss_") and name != TOTAL]
+        clips = ", ".join(f"{key.movie} at {key.time:g} s" for key in part.keys)
+        causes.append((f"({', '.join(losses)}); " if losses else "in ", clips))
+    return causes

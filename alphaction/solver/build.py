@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
+import torch
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.amp import GradScaler
+from torch.optim import SGD, AdamW, Optimizer
 from yacs.config import CfgNode
 
 from alphaction.errors import ConfigError
+from alphaction.solver.ema import AveragedWeights
 from alphaction.solver.lr_schedule import HalfPeriodCosine, Warmup, WarmupMultiStep, WarmupSchedule
 from alphaction.solver.optimizer import parameter_groups
 from alphaction.solver.scaling import ITERATIONS, RATES, scale, table
@@ -18,7 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """SGD with momentum and one group per trainable parameter (`SOLVER.*`)."""
+    """SGD with momentum, or AdamW, with one group per trainable parameter (`SOLVER.*`).
+
+    Raises:
+        ConfigError: an unknown optimizer, or nothing to train.
+    """
     solver = cfg.SOLVER
     groups = parameter_groups(
         model,
@@ -31,7 +38,23 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     )
     if not groups:
         raise ConfigError("the model has no trainable parameter, there is nothing to train")
-    return SGD(groups, lr=float(solver.BASE_LR), momentum=float(solver.MOMENTUM))
+    if solver.OPTIMIZER == "sgd":
+        return SGD(groups, lr=float(solver.BASE_LR), momentum=float(solver.MOMENTUM))
+    if solver.OPTIMIZER == "adamw":
+        first, second = solver.ADAMW_BETAS
+        return AdamW(groups, lr=float(solver.BASE_LR), betas=(float(first), float(second)))
+    raise ConfigError(f"SOLVER.OPTIMIZER: got {solver.OPTIMIZER!r}, expected 'sgd' or 'adamw'")
+
+
+def build_scaler(cfg: CfgNode, device: torch.device) -> GradScaler | None:
+    """The loss scale of float16, whose smallest numbers are larger than many gradients; None with other precisions."""
+    return GradScaler(device.type) if cfg.SOLVER.PRECISION == "float16" else None
+
+
+def build_averaged(cfg: CfgNode, model: nn.Module) -> AveragedWeights | None:
+    """The running mean of the weights (`SOLVER.EMA_DECAY`); None where it is off."""
+    decay = float(cfg.SOLVER.EMA_DECAY)
+    return AveragedWeights(model, decay=decay) if decay else None
 
 
 def build_scheduler(cfg: CfgNode, optimizer: Optimizer) -> WarmupSchedule:
