@@ -35,6 +35,12 @@ def parse_args() -> argparse.Namespace:
         "--skip-val-in-train", action="store_true", help="no validation every SOLVER.EVAL_PERIOD iterations"
     )
     parser.add_argument("--skip-final-test", action="store_true", help="no test on DATASETS.TEST after training")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, make a few steps and test a few batches, estimate time, memory and disk of the whole "
+        "run, and end; OUTPUT_DIR is left as it is",
+    )
     parser.add_argument("--seed", type=int, default=2, help="seed of weights, order and augmentation (default 2)")
     return parser.parse_intermixed_args()
 
@@ -49,6 +55,7 @@ def main() -> None:
         skip_validation=args.skip_val_in_train,
         skip_final_test=args.skip_final_test,
         seed=args.seed,
+        dry_run=args.dry_run,
     )
     run_script(lambda: train_from_config(args.config_file, args.opts, flags))
 

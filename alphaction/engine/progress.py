@@ -17,7 +17,7 @@ from alphaction.utils.peak_memory import largest, peak_memory, shown_memory
 logger = logging.getLogger(__name__)
 
 #: Figures of a step of which the last value is told, not the mean.
-_STATES = ("skipped_batches", "loss_scale")
+_STATES = ("skipped_batches", "skipped_steps", "loss_scale")
 #: Batches without a readable clip or person.
 EMPTY = "empty_batches"
 
@@ -130,5 +130,10 @@ def shown_figures(figures: Mapping[str, float]) -> list[str]:
 
 def shown_states(states: Mapping[str, float]) -> list[str]:
     """Counts that are not 0, and the loss scale."""
-    words = {"skipped_batches": "skipped {:.0f}", EMPTY: "empty {:.0f}", "loss_scale": "loss scale {:g}"}
+    words = {
+        "skipped_batches": "skipped {:.0f}",
+        "skipped_steps": "skipped steps {:.0f}",  # the loss scale was too high, and fell
+        EMPTY: "empty {:.0f}",
+        "loss_scale": "loss scale {:g}",
+    }
     return [words[name].format(value) for name, value in states.items() if value]

@@ -18,7 +18,7 @@ from alphaction.engine.data_wait import usable_cores
 from alphaction.engine.memory import PersonMemory
 from alphaction.engine.predict import predict, predict_with_memory
 from alphaction.engine.testing.build import build_memory
-from alphaction.engine.trial.report import Estimate, Plan, Sizes, TestedSet, count_between, tensor_bytes
+from alphaction.engine.trial.report import Estimate, Plan, Sizes, ScoredSet, count_between, tensor_bytes
 from alphaction.engine.trial.times import (
     STEPS,
     Machine,
@@ -131,7 +131,7 @@ def try_out(
             remembered_in_test=None if memory is None or not test_sets else max(map(_features(cfg), test_sets)),
             free=shutil.disk_usage(existing_part(cfg.OUTPUT_DIR)).free,
         ),
-        memory_now=shown_memory(used),
+        memory_so_far=shown_memory(used).removeprefix("memory "),
         steps=steps,
         output_dir=cfg.OUTPUT_DIR,
         notes=_notes(cfg),
@@ -183,7 +183,7 @@ def _tested(
     device: torch.device,
     machine: Machine,
     processes: Processes,
-) -> TestedSet:
+) -> ScoredSet:
     """Tests the first batches, in two passes where the model has a memory."""
     postprocess = build_postprocess(cfg)
     memory = build_memory(cfg, model, dataset, device, processes=processes)
@@ -196,7 +196,7 @@ def _tested(
             predict_with_memory(model, part, postprocess, device, memory=memory, progress=False, processes=processes)
 
     time = time_test(test, batches, device=device).with_reading(reading)
-    return TestedSet(dataset.name, len(loader), slowest(time, processes))
+    return ScoredSet(dataset.name, len(loader), slowest(time, processes))
 
 
 def _remembered(dataset: ActionDataset, memory: PersonMemory) -> int:

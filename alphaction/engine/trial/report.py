@@ -38,7 +38,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class TestedSet:
+class ScoredSet:
     """A data set to validate and test on, and how long one of its batches takes."""
 
     name: str
@@ -73,10 +73,10 @@ class Estimate:
 
     plan: Plan
     train: BatchTime
-    tests: Sequence[TestedSet]
+    tests: Sequence[ScoredSet]
     machine: Machine
     sizes: Sizes
-    memory_now: str
+    memory_so_far: str
     steps: int
     output_dir: str
     notes: Sequence[str] = field(default=())
@@ -153,7 +153,7 @@ class Estimate:
 
     def _memory_rows(self) -> list[tuple[str, str]]:
         sizes = self.sizes
-        rows = [("memory now", self.memory_now or "this system does not tell")]
+        rows = [("memory so far", self.memory_so_far or "this system does not tell")]
         if sizes.waiting:
             rows.append(("batches held ready", f"up to {shown_bytes(sizes.waiting)} in the workers' queues"))
         if sizes.remembered is not None:
