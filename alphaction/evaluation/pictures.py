@@ -81,14 +81,15 @@ def draw_keyframe(
     canvas = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
     for truth, _ in pairs:  # true boxes are wider, so both stay visible where they coincide
         if truth is not None:
-            _draw_box(canvas, truth.xyxy * zoom, _TRUE, 8)
+            draw_box(canvas, xyxy=truth.xyxy * zoom, colour=_TRUE, width=8)
     for _, guess in pairs:
         if guess is not None:
-            _draw_box(canvas, guess.xyxy * zoom, _PREDICTED, 2)
+            draw_box(canvas, xyxy=guess.xyxy * zoom, colour=_PREDICTED, width=2)
     taken: list[tuple[int, int, int, int]] = []
     for i, (truth, guess) in enumerate(pairs):
         person = truth if truth is not None else guess
-        _draw_tag(canvas, str(i + 1), person.xyxy * zoom, _TRUE if truth is not None else _PREDICTED, taken)
+        colour = _TRUE if truth is not None else _PREDICTED
+        draw_tag(canvas, text=str(i + 1), xyxy=person.xyxy * zoom, colour=colour, taken=taken)
     height = max(len(canvas), len(panel))
     canvas = _extend(canvas, height)
     return np.concatenate([canvas, _extend(panel, height)], axis=1)
@@ -210,7 +211,8 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(common / union) if union > 0 else 0.0
 
 
-def _draw_box(canvas: np.ndarray, xyxy: np.ndarray, colour: tuple[int, int, int], width: int) -> None:
+def draw_box(canvas: np.ndarray, *, xyxy: np.ndarray, colour: tuple[int, int, int], width: int) -> None:
+    """A box with a dark rim; where it leaves the picture it is drawn along the edge."""
     x1, y1, x2, y2 = (int(v) for v in np.rint(xyxy))
     limit_x, limit_y = canvas.shape[1] - 1, canvas.shape[0] - 1
     corner = (min(max(x1, 0), limit_x), min(max(y1, 0), limit_y))
@@ -219,8 +221,9 @@ def _draw_box(canvas: np.ndarray, xyxy: np.ndarray, colour: tuple[int, int, int]
     cv2.rectangle(canvas, corner, opposite, colour, width, cv2.LINE_AA)
 
 
-def _draw_tag(
+def draw_tag(
     canvas: np.ndarray,
+    *,
     text: str,
     xyxy: np.ndarray,
     colour: tuple[int, int, int],
@@ -259,7 +262,9 @@ _ITEMS = 104  # pixels from the left at which actions are listed
 
 def _panel(pairs: Sequence[tuple[Person | None, Person | None]], title: str) -> np.ndarray:
     """uint8 [h, panel width, 3]: title, legend, then the actions of each numbered person."""
-    lines: list[list[_Text]] = [[_Text(0, part, _TEXT)] for part in _wrap(drawable(title), _PANEL_WIDTH - 2 * _MARGIN)]
+    lines: list[list[_Text]] = [
+        [_Text(0, part, _TEXT)] for part in wrap_text(drawable(title), width=_PANEL_WIDTH - 2 * _MARGIN)
+    ]
     lines += [[], [_Text(26, "true box and action", _TRUE)], [_Text(26, "predicted box and true action", _PREDICTED)]]
     legend = len(lines) - 2
     lines += [[_Text(26, "predicted action that is not true", _WRONG)], []]
@@ -292,13 +297,13 @@ def _listing(head: str, items: Sequence[tuple[str, tuple[int, int, int]]]) -> li
     lines = [
         [_Text(_ITEMS, part, colour)]
         for text, colour in items
-        for part in _wrap(drawable(text), _PANEL_WIDTH - 2 * _MARGIN - _ITEMS)
+        for part in wrap_text(drawable(text), width=_PANEL_WIDTH - 2 * _MARGIN - _ITEMS)
     ]
     lines[0].insert(0, _Text(22, head, _DIM))
     return lines
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def wrap_text(text: str, *, width: int) -> list[str]:
     """Lines no wider than `width` pixels; a word that is too long is cut."""
 
     def fits(line: str) -> bool:
