@@ -15,6 +15,7 @@ from alphaction.utils.distributed import ALONE, Processes
 _NOTED = (signal.SIGTERM, signal.SIGINT)
 # Launchers pass Ctrl-C on to processes that the terminal told already: what comes so soon is the same Ctrl-C.
 _SAME_KEYSTROKE = 1.0  # seconds
+_ORPHAN_CHECK = 1.0  # seconds
 
 
 class Interrupted(Exception):
@@ -97,7 +98,7 @@ def shield_worker() -> None:
 
     A Ctrl-C goes to every process of the terminal, and clusters send SIGTERM to all. A worker that died of it would end
     the run before it has saved. SIGTERM from the process that started this one still ends it: so the loader gets rid of
-    workers that hang.
+    workers that hang. Nor does it outlive that process, even where it waits for a lock that a dead worker has taken.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows: the loader's own handling stays
@@ -107,8 +108,10 @@ def shield_worker() -> None:
 
 
 def _obey_parent(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
+    while os.getppid() == parent:
+        told = signal.sigtimedwait({signal.SIGTERM}, _ORPHAN_CHECK)
+        if told is not None and told.si_pid == parent:
+            break
     os._exit(0)
 
 

@@ -108,6 +108,30 @@ def test_the_parent_can_still_end_a_worker():
     assert worker.exitcode == 0
 
 
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs sigwaitinfo")
+def test_a_worker_that_hangs_does_not_outlive_its_parent():
+    context = multiprocessing.get_context("fork")
+    mine, theirs = context.Pipe()
+    parent = context.Process(target=_parent, args=(theirs,))
+    parent.start()
+    theirs.close()
+    assert mine.recv() == "ready"
+    parent.kill()
+    parent.join(60)
+    assert mine.poll(60)  # the other end is closed: the worker, which held it, is gone
+    with pytest.raises(EOFError):
+        mine.recv()
+
+
+def _parent(pipe):
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    context.Process(target=_hang, args=(ready,), daemon=True).start()
+    ready.wait(60)
+    pipe.send("ready")
+    time.sleep(600)
+
+
 def _hang(ready):
     shield_worker()
     ready.set()
