@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from process_kit import Pretended
+from pretended import Pretended
 from torch import nn
 
 from alphaction.checkpoint import Checkpointer

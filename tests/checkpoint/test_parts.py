@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from process_kit import Pretended
+from pretended import Pretended
 from torch import nn
 
 from alphaction.checkpoint import Checkpointer, read_checkpoint
