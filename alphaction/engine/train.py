@@ -16,6 +16,7 @@ from alphaction.engine.milestones import Milestones
 from alphaction.engine.progress import Progress
 from alphaction.engine.step import TrainingError
 from alphaction.structures import ClipBatch
+from alphaction.utils.watch import beat, note
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ def _timed(
     """(iteration, batch, seconds waited for the batch), with a progress bar on a terminal."""
     waited_from = time.perf_counter()
     with tqdm(total=max_iter, initial=start_iter, desc="train", unit="it", disable=None, leave=False) as bar:
+        note(f"data of iteration {start_iter + 1}")
         for iteration, batch in enumerate(loader, start_iter + 1):
+            beat(f"iteration {iteration}")
             yield iteration, batch, time.perf_counter() - waited_from
+            note(f"data of iteration {iteration + 1}")
             bar.update()
             waited_from = time.perf_counter()

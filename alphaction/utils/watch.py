@@ -39,7 +39,8 @@ PERIOD = 1.0  # seconds from one sign of life to the next
 GRACE = 2.0  # seconds that the main thread has to notice and end by itself
 SUSPICIOUS = 5.0  # seconds of silence that are death once a message to the others has failed
 _ASKED_FOR = 10.0  # seconds that a failed message waits for an explanation
-_LINGER = 5.0  # seconds that the process with the store waits for the others to read the last news
+_PUBLISH = 2.0  # seconds that the last news may take to reach the store
+_LINGER = 5.0  # seconds that the process with the store waits for the others to read them
 
 
 class LostProcess(UserError):
@@ -70,6 +71,9 @@ class Sign:
     idle: float = 0.0
     end: str | None = None
     verdict: str = ""
+
+
+_Verdict = tuple[int, str]  # number of the process to blame (-1: none of them), message ("": all is well)
 
 
 class Watch:
@@ -110,6 +114,7 @@ class Watch:
         self._gone_since: dict[int, int] = {}
         self._asked = False
         self._verdict = ""
+        self._culprit = -1
         self._decided, self._closing = threading.Event(), threading.Event()
         self._wake, self._published = threading.Event(), threading.Event()
         self.set_limits(timeout=timeout, dead_after=dead_after)
@@ -177,7 +182,7 @@ class Watch:
         self._own = replace(self._own, end=error or verdict, verdict=verdict)
         self._closing.set()
         self._wake.set()
-        self._published.wait(_LINGER)
+        self._published.wait(_PUBLISH)
         if self._holds_store:
             self._linger()
         _set_current(None)
@@ -221,65 +226,67 @@ class Watch:
                 for rank, (old, new) in enumerate(zip(before, signs, strict=True)):
                     self._silent[rank] = 0.0 if new.number != old.number else self._silent[rank] + elapsed
                 before, rounds = signs, done
-            verdict = self._store_fault(signs, stuck) or self._process_fault(signs) or self._hang(signs)
+            culprit, verdict = self._store_fault(signs, stuck) or self._process_fault(signs) or self._hang(signs)
             if verdict:
-                self._verdict = verdict
+                self._culprit, self._verdict = culprit, verdict
                 self._decided.set()
                 if not self._closing.wait(GRACE) and not self._asked:
                     self._end_process(verdict)
                 return
 
-    def _store_fault(self, signs: list[Sign], stuck: float) -> str:
+    def _store_fault(self, signs: list[Sign], stuck: float) -> _Verdict | None:
         """The store, on which the run hangs, cannot be reached."""
         if not self._lost and stuck < self._dead_after:
-            return ""
+            return None
         if not self._store_holder and signs[0].end is not None:  # the news of its end came through
             return self._ended(signs, 0)
         reason = self._lost or f"no answer for {stuck:.0f} s"
         if self._store_holder:
-            return f"the connection to {self._store_holder} is lost ({reason}): it died or hangs, so this run ends."
+            return -1, f"the connection to {self._store_holder} is lost ({reason}): it died or hangs, so this run ends."
         died = "died" if self._is_gone(signs[0]) else "died or hangs"
-        return f"{self._name(signs, 0)} {died} ({reason}; it was at: {signs[0].what}), so this run ends."
+        return 0, f"{self._name(signs, 0)} {died} ({reason}; it was at: {signs[0].what}), so this run ends."
 
-    def _process_fault(self, signs: list[Sign]) -> str:
+    def _process_fault(self, signs: list[Sign]) -> _Verdict | None:
         """A process that ended with an error, is gone or is silent."""
         limit = min(SUSPICIOUS, self._dead_after) if self._asked else self._dead_after
         for rank, sign in enumerate(signs):
             if rank == self._rank:
                 continue
             if sign.end is not None:
-                if self._ended(signs, rank):
-                    return self._ended(signs, rank)
+                ended = self._ended(signs, rank)
+                if ended is not None:
+                    return ended
                 continue
             if self._silent[rank] >= limit:
-                return (
+                return rank, (
                     f"{self._name(signs, rank)} gives no sign of life for {self._silent[rank]:.0f} s "
                     f"(it was at: {sign.what}), so this run ends."
                 )
             if not self._is_gone(sign):
                 self._gone_since.pop(rank, None)
             elif self._rounds >= self._gone_since.setdefault(rank, self._rounds) + 2:  # its goodbye would have come
-                return f"{self._name(signs, rank)} died (it was at: {sign.what}), so this run ends."
-        return ""
+                return rank, f"{self._name(signs, rank)} died (it was at: {sign.what}), so this run ends."
+        return None
 
-    def _ended(self, signs: list[Sign], rank: int) -> str:
+    def _ended(self, signs: list[Sign], rank: int) -> _Verdict | None:
+        """None after a good end."""
         sign = signs[rank]
-        if sign.verdict or not sign.end:
-            return sign.verdict
-        return f"{self._name(signs, rank)} ended with an error: {sign.end}"
+        if sign.verdict:
+            return rank, sign.verdict
+        return (rank, f"{self._name(signs, rank)} ended with an error: {sign.end}") if sign.end else None
 
-    def _hang(self, signs: list[Sign]) -> str:
+    def _hang(self, signs: list[Sign]) -> _Verdict:
         """A process that others wait for, or that has fallen behind, and does not get on."""
         running = [rank for rank, sign in enumerate(signs) if sign.end is None]
         stalled = [rank for rank in running if not signs[rank].waiting and signs[rank].idle >= self._timeout]
         for rank in sorted(stalled, key=lambda rank: signs[rank].steps):
             if any(signs[other].waiting or signs[other].steps > signs[rank].steps for other in running):
-                return (
+                return rank, (
                     f"{self._name(signs, rank)} hangs: no progress for {signs[rank].idle:.0f} s "
                     f"(it is at: {signs[rank].what}) while others wait, so this run ends. "
                     "If this work may take so long, raise DISTRIBUTED.TIMEOUT."
                 )
-        return ""
+        return -1, ""
 
     def _is_gone(self, sign: Sign) -> bool:
         """Whether a process of this machine has ended; False where that cannot be known."""
@@ -312,7 +319,7 @@ class Watch:
         try:
             while time.monotonic() < until:
                 signs = [Sign(**json.loads(text)) for text in self._store.multi_get(self._keys)]
-                others = [sign for rank, sign in enumerate(signs) if rank != self._rank]
+                others = [sign for rank, sign in enumerate(signs) if rank not in (self._rank, self._culprit)]
                 if all(sign.end is not None or self._is_gone(sign) for sign in others):
                     return
                 time.sleep(0.05)
