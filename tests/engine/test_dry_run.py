@@ -2,6 +2,7 @@
 
 import re
 
+import process_kit
 import pytest
 import run_kit
 import torch
@@ -11,8 +12,8 @@ from torch import nn
 from alphaction.engine.trial.report import (
     Estimate,
     Plan,
-    Sizes,
     ScoredSet,
+    Sizes,
     count_between,
     shown_bytes,
     shown_time,
@@ -103,8 +104,9 @@ def test_faults_are_those_of_a_real_run(config, tmp_path, capsys):
 
 
 def test_two_processes_one_table(config, tmp_path):
-    command = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", ROOT / "train_net.py")
-    ended = run_kit.run(*command, "--config-file", config, "--dry-run", "OUTPUT_DIR", tmp_path / "out")
+    ended = process_kit.launch(
+        ROOT / "train_net.py", "--config-file", config, "--dry-run", "OUTPUT_DIR", tmp_path / "a"
+    )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("ESTIMATE") == 1
     assert "4 iterations of 2 clips in 2 processes" in row(ended.stdout, "training")

@@ -18,7 +18,7 @@ from alphaction.engine.data_wait import usable_cores
 from alphaction.engine.memory import PersonMemory
 from alphaction.engine.predict import predict, predict_with_memory
 from alphaction.engine.testing.build import build_memory
-from alphaction.engine.trial.report import Estimate, Plan, Sizes, ScoredSet, count_between, tensor_bytes
+from alphaction.engine.trial.report import Estimate, Plan, ScoredSet, Sizes, count_between, tensor_bytes
 from alphaction.engine.trial.times import (
     STEPS,
     Machine,
@@ -187,7 +187,8 @@ def _tested(
     """Tests the first batches, in two passes where the model has a memory."""
     postprocess = build_postprocess(cfg)
     memory = build_memory(cfg, model, dataset, device, processes=processes)
-    reading, batches = time_reading(iter(loader), min(_TEST_BATCHES, len(loader)), as_worker=machine.workers > 0)
+    longest = max(processes.gather(len(loader)))  # shares may differ by a batch, and all processes predict as often
+    reading, batches = time_reading(iter(loader), min(_TEST_BATCHES, longest), as_worker=machine.workers > 0)
 
     def test(part: Sequence[ClipBatch | None]) -> None:
         if memory is None:
@@ -196,7 +197,7 @@ def _tested(
             predict_with_memory(model, part, postprocess, device, memory=memory, progress=False, processes=processes)
 
     time = time_test(test, batches, device=device).with_reading(reading)
-    return ScoredSet(dataset.name, len(loader), slowest(time, processes))
+    return ScoredSet(dataset.name, longest, slowest(time, processes))
 
 
 def _remembered(dataset: ActionDataset, memory: PersonMemory) -> int:

@@ -110,7 +110,7 @@ def time_reading(
     """(Seconds that one process takes for a batch, the first `count` batches).
 
     Args:
-        batches: read in this process.
+        batches: read in this process; None when there are no more.
         as_worker: read with one thread, as the loader's processes do.
     """
     seconds: list[float] = []
@@ -118,7 +118,7 @@ def time_reading(
     with _one_thread() if as_worker else nullcontext():
         for _ in range(count):
             begun = time.perf_counter()
-            read.append(next(batches))
+            read.append(next(batches, None))
             seconds.append(time.perf_counter() - begun)
     return statistics.median_low(seconds), read
 
