@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from yacs.config import CfgNode
 
@@ -16,6 +17,8 @@ from alphaction.dataset.collate import pad_clips
 from alphaction.dataset.sampling import ClipSampling, key_position
 from alphaction.preparation.look.sheet import Boxed, Look
 from alphaction.structures import Boxes, ClipSample
+
+_OBJECTS = 5  # of highest score, as the released models see
 
 
 class Looker:
@@ -41,6 +44,7 @@ class Looker:
         if not config_file and entry["object_file"]:  # so that the objects are read
             cfg.MODEL.IA_STRUCTURE.ACTIVE = True
             cfg.MODEL.IA_STRUCTURE.I_BLOCK_LIST = ["O"]
+            cfg.MODEL.IA_STRUCTURE.MAX_OBJECT = _OBJECTS
         self.dataset: ActionDataset = build_datasets(cfg, "train" if train else "test")[0]
         self._train = train
         self._divisor: int = cfg.DATALOADER.SIZE_DIVISIBILITY
@@ -60,8 +64,10 @@ class Looker:
         keyframe = int(self.dataset.keyframes[index])
         picture = np.ascontiguousarray(self.dataset.keyframe_image(keyframe))
         offsets = self._offsets if self._offsets is not None and len(self._offsets) == len(frames) else None
+        middle = len(frames) // 2 if offsets is None else int(np.abs(offsets).argmin())
         annotated_names, annotated = self._annotated(keyframe, picture.shape[:2])
         size = int(clip.shape[2]), int(clip.shape[3])
+        mirrored = self._train and is_mirrored(picture, frames[middle, : size[0], : size[1]])
         mode = f"training, pass {epoch + 1}" if self._train else "testing"
         return Look(
             title=f"{self.dataset.name}: {sample.key}, sample {index} ({mode})",
@@ -69,12 +75,12 @@ class Looker:
             annotated=annotated,
             frames=np.ascontiguousarray(frames[..., ::-1] if self._bgr else frames),
             size=size,
-            loaded=_boxed(sample, annotated, self._loaded_tags(sample)),
+            loaded=_boxed(sample, self._loaded_tags(sample, annotated, picture.shape[:2], size)),
             offsets=offsets,
-            middle=len(frames) // 2 if offsets is None else int(np.abs(offsets).argmin()),
+            middle=middle,
             annotated_names=annotated_names,
             loaded_names=self._names(sample),
-            remarks=self._remarks(picture, frames, size),
+            remarks=self._remarks(picture, frames, size, mirrored),
         )
 
     def _annotated(self, keyframe: int, size: tuple[int, int]) -> tuple[list[str], Boxed]:
@@ -92,11 +98,15 @@ class Looker:
         )
         return names, boxes
 
-    def _loaded_tags(self, sample: ClipSample) -> list[str]:
-        """Numbers where these are the annotated persons, letters for detected ones."""
-        if sample.labels is not None:
-            return [str(i + 1) for i in range(len(sample.persons))]
-        return [letters(i) for i in range(len(sample.persons))]
+    def _loaded_tags(
+        self, sample: ClipSample, annotated: Boxed, before: tuple[int, int], after: tuple[int, int]
+    ) -> list[str]:
+        """The annotated persons' numbers, letters for detected ones."""
+        if sample.labels is None:
+            return [letters(i) for i in range(len(sample.persons))]
+        ratio = np.array([after[1] / before[1], after[0] / before[0]] * 2)
+        rows = matching_rows(sample.persons.xyxy.numpy(), annotated.persons * ratio, after[1])
+        return [annotated.tags[row] for row in rows]
 
     def _names(self, sample: ClipSample) -> list[str]:
         if sample.labels is not None:
@@ -104,11 +114,12 @@ class Looker:
         scores = sample.person_scores
         return [f"score {score:.2f}" for score in (scores.tolist() if scores is not None else ())]
 
-    def _remarks(self, picture: np.ndarray, frames: np.ndarray, size: tuple[int, int]) -> list[str]:
+    def _remarks(self, picture: np.ndarray, frames: np.ndarray, size: tuple[int, int], mirrored: bool) -> list[str]:
         height, width = picture.shape[:2]
         text = f"video {width} x {height}, clip {size[1]} x {size[0]} pixels"
         if frames.shape[1:3] != size:
             text += f", padded to {frames.shape[2]} x {frames.shape[1]} (hatched)"
+        text += ", mirrored" if mirrored else ""
         return [text + (", channels blue-green-red, shown in order" if self._bgr else "")]
 
 
@@ -122,7 +133,30 @@ def letters(number: int) -> str:
     return text
 
 
-def _boxed(sample: ClipSample, annotated: Boxed, tags: Sequence[str]) -> Boxed:
+def is_mirrored(picture: np.ndarray, frame: np.ndarray) -> bool:
+    """Whether `frame` is rather the mirror image of `picture` than the picture itself; uint8 [h, w, 3] of any sizes."""
+    small = [
+        cv2.resize(cv2.cvtColor(np.ascontiguousarray(p), cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA)
+        for p in (picture, frame)
+    ]
+    before, after = (p.astype(np.float64) - p.mean() for p in small)
+    return bool((before[:, ::-1] * after).sum() > (before * after).sum())
+
+
+def matching_rows(loaded: np.ndarray, annotated: np.ndarray, width: int) -> list[int]:
+    """For each loaded box the annotated one that it was, in an image of `width` pixels that may have been mirrored.
+
+    Training may keep a choice of the persons, in their order.
+    """
+    if len(loaded) == len(annotated):
+        return list(range(len(loaded)))
+    mirrored = annotated[:, [2, 1, 0, 3]].copy()
+    mirrored[:, [0, 2]] = width - 1 - mirrored[:, [0, 2]]
+    distances = [np.abs(loaded[:, None] - boxes).max(axis=2) for boxes in (annotated, mirrored)]
+    return min(distances, key=lambda d: d.min(axis=1).sum()).argmin(axis=1).tolist()
+
+
+def _boxed(sample: ClipSample, tags: Sequence[str]) -> Boxed:
     def array(boxes: Boxes | None) -> np.ndarray:
         return np.zeros((0, 4)) if boxes is None else boxes.xyxy.numpy()
 

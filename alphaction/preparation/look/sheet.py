@@ -21,6 +21,8 @@ _TEXT, _DIM, _PAPER, _PADDING, _HATCH = (235, 235, 235), (170, 170, 170), (28, 3
 _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.46
 _LINE, _GAP = 20, 8  # pixels
 _TILE_WIDTH, _TILE_HEIGHT, _SHEET_WIDTH = 480, 420, 1480
+_NARROW = 190  # pixels: the least width of a tile, so that the line above it fits
+_FEW = 4  # persons that are drawn with broad lines
 _PERSONS_NAMED = 40
 
 
@@ -76,7 +78,7 @@ def draw_sheet(look: Look, *, frames: int = 5) -> np.ndarray:
         frames: how many frames of the clip are shown, the keyframe among them.
     """
     chosen = spread_around(look.middle, len(look.frames), frames)
-    tiles = [_tile(look.keyframe, look.keyframe.shape[:2], look.annotated, "annotated keyframe, as in the video")]
+    tiles = [_tile(look.keyframe, look.keyframe.shape[:2], look.annotated, "annotated keyframe")]
     tiles += [_tile(look.frames[i], look.size, look.loaded, frame_label(look, i)) for i in chosen]
     widest = max(tile.shape[1] for tile in tiles)
     columns = max(1, min(len(tiles), (_SHEET_WIDTH + _GAP) // (widest + _GAP)))
@@ -126,14 +128,15 @@ def _tile(picture: np.ndarray, size: tuple[int, int], boxes: Boxed, label: str) 
     for xyxy in boxes.objects:
         draw_box(canvas, xyxy=_edges(xyxy, zoom), colour=OBJECT, width=2)
     for xyxy in boxes.persons:
-        draw_box(canvas, xyxy=_edges(xyxy, zoom), colour=PERSON, width=3)
+        draw_box(canvas, xyxy=_edges(xyxy, zoom), colour=PERSON, width=3 if len(boxes.persons) <= _FEW else 2)
     for xyxy in boxes.regions:
         x1, y1, x2, y2 = (int(v) for v in np.rint(_edges(xyxy, zoom)))
-        cv2.rectangle(canvas, (x1, y1), (min(x2, width - 1), min(y2, height - 1)), REGION, 1, cv2.LINE_AA)
+        cv2.rectangle(canvas, (x1, y1), (min(x2, width - 1), min(y2, height - 1)), REGION, 1)
     taken: list[tuple[int, int, int, int]] = []
     for xyxy, tag in zip(boxes.persons, boxes.tags, strict=True):
         draw_tag(canvas, text=tag, xyxy=_edges(xyxy, zoom), colour=PERSON, taken=taken)
-    return np.concatenate([_lines([(label, _DIM)], width), canvas], axis=0)
+    width = max(width, _NARROW)
+    return np.concatenate([_lines([(label, _DIM)], width), _pad(canvas, width)], axis=0)
 
 
 def _edges(xyxy: np.ndarray, zoom: float) -> np.ndarray:
@@ -164,9 +167,9 @@ def _legend(look: Look, width: int, *, annotated: bool = True) -> list[np.ndarra
         lines.extend((part, colour) for part in wrap_text(drawable(text), width=width - 2 * _GAP))
 
     def people(head: str, tags: Sequence[str], names: Sequence[str]) -> None:
-        told = [f"[{tag}] {name}" for tag, name in zip(tags, names, strict=True)][:_PERSONS_NAMED]
+        told = [f"{tag} = {name}" for tag, name in zip(tags, names, strict=True)][:_PERSONS_NAMED]
         told += ["..."] if len(names) > _PERSONS_NAMED else []
-        say(f"{head}: " + ("   ".join(told) if told else "none"), PERSON)
+        say(f"{head}: " + (" | ".join(told) if told else "none"), PERSON)
 
     same = list(look.annotated.tags) == list(look.loaded.tags) and list(look.annotated_names) == list(look.loaded_names)
     if annotated and not same:
