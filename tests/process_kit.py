@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from run_kit import ROOT
 
-LIMIT = 60.0  # seconds
+LIMIT = 120.0  # seconds; much more than is needed, for busy machines
 
 _fork = multiprocessing.get_context("forkserver")
 _fork.set_forkserver_preload(["torch", "torch.distributed", "alphaction.engine.build", "process_kit"])
@@ -100,7 +100,7 @@ def launch(
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"} | (environment or {})
     line = [sys.executable, "-m", f"torch.distributed.{launcher}", *options, *map(str, command)]
-    return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=4 * LIMIT, check=False)
+    return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=2 * LIMIT, check=False)
 
 
 def each(parts: Sequence[str]) -> str:

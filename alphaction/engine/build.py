@@ -69,7 +69,10 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
     train_set, test_sets = _datasets_for_training(cfg, is_tested=is_tested)
     cfg.freeze()
 
-    model = build_detection_model(cfg).to(device)
+    model = build_detection_model(cfg)
+    if cfg.MODEL.BACKBONE.SYNC_BN:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.to(device)
     logger.info("Model %s: %.1f million parameters, on %s", cfg.MODEL.BACKBONE.CONV_BODY, _millions(model), device)
     criterion = build_training_criterion(cfg, train_set)
     optimizer = build_optimizer(cfg, model)

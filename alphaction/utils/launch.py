@@ -119,8 +119,10 @@ def _end_badly(watcher: watch.Watch, error: BaseException) -> NoReturn:
     if verdict:
         watcher.close(verdict=verdict)
         raise watch.LostProcess(verdict) from error
-    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    watcher.close(error=f"{kind}{error}".strip())
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    watcher.close(error=text)
+    if isinstance(error, UserError) and not error.told_elsewhere:
+        error.told_elsewhere = watcher.is_told_before(text)
     raise error
 
 

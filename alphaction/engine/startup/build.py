@@ -29,6 +29,7 @@ from alphaction.utils.device import resolve_device
 from alphaction.utils.distributed import ALONE, Processes
 from alphaction.utils.launch import Connection, Launch, connected, read_launch
 from alphaction.utils.logging import rank_file, setup_logging
+from alphaction.utils.watch import note
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_
         logger.info("%s", _environment(device, processes))
         logger.info("Configuration %s %s\n%s", config_file, shlex.join(opts), cfg.dump())
         _make_data(entries, processes)
+        note("data sets and network")
         yield Run(cfg, device, processes)
 
 
@@ -93,7 +95,7 @@ def _start(
     device = resolve_device(cfg.MODEL.DEVICE, local_rank=launch.local_rank)
     if launch.size > 1:
         _check_processes(cfg, device, launch)
-    if cfg.MODEL.BACKBONE.SYNC_BN and device.type == "cpu":
+    if cfg.MODEL.BACKBONE.SYNC_BN and device.type == "cpu" and keys[0] == "DATASETS.TRAIN":
         raise ConfigError(
             "MODEL.BACKBONE.SYNC_BN is True, but the run is on the processor, where PyTorch has no batch norm over "
             "several processes. Set it False, or train on GPUs."
@@ -141,6 +143,7 @@ def _make_data(entries: Sequence[dict[str, Any]], processes: Processes) -> None:
     """Makes generated data sets that are missing: one process first, then one on each machine that has no part in the
     first one's folder; at last all read what is there.
     """
+    note("generated data sets")
     for mine in (processes.is_main, processes.local_rank == 0, True):
         error = None
         if mine:
