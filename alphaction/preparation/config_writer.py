@@ -318,7 +318,7 @@ def _box_lines(facts: Facts) -> list[str]:
         return ["  BOX_THRESH: 0.8 # detected persons with a lower score are not classified"]
     return [
         "  # The set has no detected persons: the annotated boxes are classified, and the mAP is an upper bound.",
-        '  # With a detector\'s boxes (tools/detect_persons.py) as person_boxes in dataset.yaml, change this to "auto".',
+        '  # With boxes of tools/detect_persons.py as person_boxes in dataset.yaml, change this to "auto".',
         '  BOXES: "ground_truth"',
     ]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alphaction.errors import DataError
-from alphaction.preparation.prepare_evidence import Assumption, count, share
+from alphaction.preparation.prepare_evidence import Assumption, share
 
 #: What `--box-format` may be.
 FORMATS = ("auto", "xyxy", "xywh", "xyxy-pixels", "xywh-pixels", "xyxy-shares", "xywh-shares")
@@ -105,8 +105,8 @@ def _units(boxes: np.ndarray, files: str, flag: str, box_format: str) -> tuple[b
     if rate <= _FEW:
         return True, f"{share(int((~small).sum()), len(boxes), 'box')} have numbers above 1 (up to {largest:g})"
     raise DataError(
-        f"{files}: are the boxes pixels or shares (0..1)? {count(int(small.sum()), 'box')} lie in 0..1, "
-        f"{count(int((~small).sum()), 'box')} do not (numbers up to {largest:g}). Say which with --box-format, e.g. "
+        f"{files}: are the boxes pixels or shares (0..1)? {share(int(small.sum()), len(boxes), 'box')} within "
+        f"0..1, the others not (numbers up to {largest:g}). Say which with --box-format, e.g. "
         "xyxy-pixels or xywh-shares, or mend the file"
     )
 

@@ -16,7 +16,7 @@ from alphaction.preparation.sources import some
 DENSE = 0.2  # seconds: keyframes closer than this show the same clip again and again
 DEFAULT_STEP = 1.0  # seconds between the keyframes that are kept of a dense set
 EPSILON = 1e-6  # seconds; also the exactness at which the loader tells keyframes apart
-_SWAPS = 4000  # tries to better a split
+_SWAPS = 4000  # tries to better a split, at most
 _MISSING_TRAIN, _MISSING_VAL = 1e6, 1e3
 
 
@@ -218,7 +218,7 @@ def _draw(counts: np.ndarray, size: int, *, share: float, rng: np.random.Generat
 
     sums = counts[in_val].sum(axis=0)
     best = cost(sums)
-    for _ in range(_SWAPS):
+    for _ in range(min(_SWAPS, 30 * size * (len(counts) - size))):
         out, into = rng.choice(np.flatnonzero(in_val)), rng.choice(np.flatnonzero(~in_val))
         moved = sums - counts[out] + counts[into]
         now = cost(moved)
