@@ -66,6 +66,7 @@ def test_a_run_leaves_what_the_guide_promises(finished):
         "log.txt",
         "metrics.jsonl",
         "config.yaml",
+        "environment.jsonl",
         "model_0000002.pth",
         "model_0000004.pth",
         "model_final.pth",
@@ -140,6 +141,11 @@ def test_tensorboard_itself_reads_the_events(finished):
     events = reader.EventAccumulator(str(finished)).Reload()
     assert {"loss_action", "accuracy", "learning_rate", "tiny_val_mAP_0.5IOU"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("learning_rate")] == [1, 2, 3, 4]
+    # The validation on the way, and the final test.
+    assert [event.step for event in events.Scalars("tiny_val_mAP_0.5IOU")] == [2, 4]
+    for tag in events.Tags()["scalars"]:
+        lines = [line[tag] for line in lines_of(finished / "metrics.jsonl") if tag in line]
+        assert [event.value for event in events.Scalars(tag)] == pytest.approx(lines)
 
 
 def test_the_same_command_again_has_nothing_left_to_train(config, finished, tmp_path, capsys):
@@ -151,6 +157,9 @@ def test_the_same_command_again_has_nothing_left_to_train(config, finished, tmp_
     assert "Nothing left to train: iteration 4 of 4 is done." in shown
     assert "average precision per class" in shown  # the final test is made again
     assert (folder / "model_final.pth").read_bytes() == before
+    starts = lines_of(folder / "environment.jsonl")
+    assert [start["iteration"] for start in starts] == [0, 4]
+    assert starts[1]["weights"] == str(folder / "model_final.pth")
 
 
 def test_a_longer_run_goes_on_where_the_first_ended(config, finished, tmp_path):
