@@ -582,6 +582,16 @@ def test_a_real_lack_of_memory(capsys, config, output_dir, monkeypatch):
     assert says(fail_train(capsys, config, output_dir), "out of memory. Three settings that help")
 
 
+@pytest.mark.parametrize("how", ["(pid(s) 12) exited unexpectedly", "(pid 12) is killed by signal: Aborted. "])
+def test_a_reading_process_that_ends_is_told_in_one_message(capsys, config, output_dir, monkeypatch, how):
+    def step(*args, **options):
+        raise RuntimeError(f"DataLoader worker {how}")
+
+    monkeypatch.setattr("alphaction.engine.step.TrainStep.__call__", step)
+    message = fail_train(capsys, config, output_dir)
+    assert says(message, "a process that reads clips ended without a word", "DATALOADER.NUM_WORKERS", how.strip())
+
+
 def test_a_full_disk(capsys, config, output_dir, monkeypatch):
     def write(*args, **options):
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")

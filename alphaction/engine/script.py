@@ -32,6 +32,12 @@ OUT_OF_MEMORY = (
     "DATALOADER.NUM_WORKERS."
 )
 
+LOST_WORKER = (
+    "a process that reads clips ended without a word. Most often the system stopped it for lack of memory: give fewer "
+    "DATALOADER.NUM_WORKERS, or a smaller SOLVER.VIDEOS_PER_BATCH. A damaged video can crash the decoder, too. The "
+    "same command goes on from the last checkpoint."
+)
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """`--config-file`, the launcher's `--local_rank` and the overrides at the end of the line."""
@@ -101,6 +107,8 @@ def _run(main: Callable[[], object]) -> None:
     except RuntimeError as error:
         if _is_out_of_memory(error):
             _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
+        if "DataLoader worker (pid" in str(error):
+            _fail(f"{LOST_WORKER} ({_first_line(error)})")
         raise
     except Interrupted as stopped:
         logger.warning("%s", stopped)
