@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 SHARE = 0.3
 #: Seconds until it is said again.
 AGAIN_AFTER = 3600.0
+#: Fewer iterations say little; lines that stand closer are looked at together.
+LEAST = 10
 
 
 class DataWaitHint:
@@ -23,6 +25,7 @@ class DataWaitHint:
         num_processes: training processes on this machine; None = what the launcher says.
         cores: of this machine that may be used; None = ask the system.
         clock: seconds.
+        least: iterations that are looked at together, at least.
     """
 
     def __init__(
@@ -32,12 +35,15 @@ class DataWaitHint:
         num_processes: int | None = None,
         cores: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        least: int = LEAST,
     ) -> None:
         self._num_workers = num_workers
         launched = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._num_processes = launched if num_processes is None else num_processes
         self._cores = usable_cores() if cores is None else cores
         self._clock = clock
+        self._least = least
+        self._first, self._count, self._waited = 0, 0, 0.0
         self._is_warm = False
         self._said: float | None = None
 
@@ -45,16 +51,23 @@ class DataWaitHint:
         """After each log line.
 
         Args:
-            share: of the time that was spent waiting, in the iterations `first` to `last`. That of the first call does
-                not count: the workers were starting.
+            share: of the time that was spent waiting, in the iterations `first` to `last`. The first look does not
+                count: the workers were starting.
         """
+        self._first = self._first or first
+        self._count += last - first + 1
+        self._waited += share * (last - first + 1)
+        if self._count < self._least:
+            return
+        first, share = self._first, self._waited / self._count
+        self._first, self._count, self._waited = 0, 0, 0.0
         warm, self._is_warm = self._is_warm, True
         if not warm or share <= SHARE:
             return
         now = self._clock()
         if self._said is None or now - self._said >= AGAIN_AFTER:
             self._said = now
-            logger.warning(
+            logger.info(
                 "%s", hint(share, first, last, self._num_workers, num_processes=self._num_processes, cores=self._cores)
             )
 

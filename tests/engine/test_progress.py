@@ -5,6 +5,7 @@ import multiprocessing
 import time
 
 import pytest
+import run_kit
 import torch
 
 from alphaction.engine.data_wait import AGAIN_AFTER, DataWaitHint
@@ -106,7 +107,7 @@ def hints(log):
 
 
 def test_hint_after_the_first_window(log):
-    run([{}] * 6, waited=[0.9, 0.9, 0.5, 0.3, 0.9, 0.9], hint=DataWaitHint(num_workers=1, cores=16))
+    run([{}] * 6, waited=[0.9, 0.9, 0.5, 0.3, 0.9, 0.9], hint=DataWaitHint(num_workers=1, cores=16, least=2))
     assert hints(log) == [
         "The network waited 40 % of the time for its data (iterations 3 to 4). What helps: more processes that read "
         "(DATALOADER.NUM_WORKERS is 1; this machine has 16 cores); videos of fewer pixels, or cut beforehand into "
@@ -115,13 +116,19 @@ def test_hint_after_the_first_window(log):
 
 
 def test_no_hint_where_the_network_is_busy(log):
-    run([{}] * 6, waited=[0.9, 0.9, 0.3, 0.3, 0.1, 0.4], hint=DataWaitHint(num_workers=1, cores=16))
+    run([{}] * 6, waited=[0.9, 0.9, 0.3, 0.3, 0.1, 0.4], hint=DataWaitHint(num_workers=1, cores=16, least=2))
     assert hints(log) == []
+
+
+def test_lines_that_stand_close_are_looked_at_together(log):
+    run([{}] * 20, period=1, waited=[0.0] * 10 + [0.9, 0.1] * 5, hint=DataWaitHint(num_workers=1, cores=16))
+    assert len(hints(log)) == 1
+    assert "waited 50 % of the time for its data (iterations 11 to 20)" in hints(log)[0]
 
 
 def test_the_hint_comes_again_after_an_hour(log):
     clock = Clock()
-    hint = DataWaitHint(num_workers=4, cores=16, clock=clock)
+    hint = DataWaitHint(num_workers=4, cores=16, clock=clock, least=2)
     for clock.now in (0.0, 1.0, 2.0, AGAIN_AFTER, AGAIN_AFTER + 1.0, AGAIN_AFTER + 2.0):
         hint.look(0.5, first=1, last=2)
     assert len(hints(log)) == 2
@@ -136,7 +143,7 @@ def test_the_hint_comes_again_after_an_hour(log):
     ],
 )
 def test_the_hint_fits_the_machine(log, workers, processes, words):
-    hint = DataWaitHint(num_workers=workers, num_processes=processes, cores=8)
+    hint = DataWaitHint(num_workers=workers, num_processes=processes, cores=8, least=2)
     hint.look(0.5, first=1, last=2)
     hint.look(0.5, first=3, last=4)
     assert words in hints(log)[0]
@@ -144,7 +151,7 @@ def test_the_hint_fits_the_machine(log, workers, processes, words):
 
 def test_the_launcher_says_how_many_processes_share_the_machine(log, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    hint = DataWaitHint(num_workers=1, cores=8)
+    hint = DataWaitHint(num_workers=1, cores=8, least=2)
     hint.look(0.5, first=1, last=2)
     hint.look(0.5, first=3, last=4)
     assert "8 cores for 3 processes" in hints(log)[0]
@@ -197,3 +204,14 @@ def test_only_the_main_process_writes(tmp_path):
     main = open_scalars(tmp_path, tensorboard=False)
     assert isinstance(main, ScalarLog)
     main.close()
+
+
+def test_a_run_gives_the_hint_with_its_own_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr("alphaction.engine.data_wait.SHARE", -1.0)  # the tiny clips are read in no time
+    dataset = run_kit.write_dataset(tmp_path / "set")
+    config = run_kit.write_config(tmp_path / "tiny.yaml", dataset)
+    options = ("SOLVER.MAX_ITER", 20, "SOLVER.CHECKPOINT_PERIOD", 20, "SOLVER.LOG_PERIOD", 5)
+    run_kit.train(config, tmp_path / "out", *options, skip_validation=True, skip_final_test=True)
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert log.count("% of the time for its data") == 1
+    assert "(iterations 11 to 20)" in log and "(DATALOADER.NUM_WORKERS is 0; this machine has " in log
