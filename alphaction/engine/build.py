@@ -251,7 +251,8 @@ def _test(run: Run, opts: Sequence[str]) -> list[EvalResult]:
         command_line=cfg.MODEL.WEIGHT if from_command_line else "", config=cfg.MODEL.WEIGHT
     )
     tester = Tester(cfg, model, device, processes=processes)
-    return [tester.run(dataset) for dataset in test_sets]
+    with StopRequest() as stop:
+        return [tester.run(dataset, should_stop=lambda: stop.number) for dataset in test_sets]
 
 
 def _datasets_for_training(cfg: CfgNode, *, is_tested: bool) -> tuple[ActionDataset, list[ActionDataset]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -59,7 +59,7 @@ class Processes:
         """Every process's value, by rank: plain Python values and small tensors on the CPU."""
         if self.size == 1:
             return [value]
-        values: list[T | None] = [None] * self.size
+        values: list[Any] = [None] * self.size
         with waiting():
             dist.all_gather_object(values, value)
         return values
@@ -68,7 +68,7 @@ class Processes:
         """Every process's value, by rank, in process 0; none in the others."""
         if self.size == 1:
             return [value]
-        values: list[T | None] | None = [None] * self.size if self.is_main else None
+        values: list[Any] | None = [None] * self.size if self.is_main else None
         with waiting():
             dist.gather_object(value, values, dst=0)
         return values or []
@@ -121,7 +121,8 @@ class Processes:
         """
         if self.size == 1:
             return work()
-        result, error = None, None
+        result: Any = None
+        error: Exception | None = None
         if self.is_main:
             try:
                 result = work()
@@ -153,7 +154,7 @@ class Processes:
         """Until all processes are here."""
         if self.size > 1:
             with waiting():
-                dist.barrier(**({} if self.device.type == "cpu" else {"device_ids": [self.device.index]}))
+                dist.barrier(device_ids=None if self.device.type == "cpu" else [self.device.index])
 
 
 def first_error(errors: Sequence[Exception | None], rank: int) -> Exception | None:

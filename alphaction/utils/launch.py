@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from alphaction.errors import ConfigError, UserError
 from alphaction.utils import watch
-from alphaction.utils.distributed import Processes, first_error
+from alphaction.utils.distributed import ALONE, Processes, first_error
 from alphaction.utils.logging import setup_logging
 from alphaction.utils.stop import Interrupted
 
@@ -101,9 +101,7 @@ def connected(launch: Launch, *, patience: float = PATIENCE) -> Iterator[Connect
     watcher = connection.watch
     try:
         yield connection
-        if dist.is_initialized():
-            with watch.waiting():
-                dist.barrier(**connection.barrier_options)
+        connection.processes.wait()
         watcher.close()
     except Interrupted:
         watcher.close()
@@ -136,7 +134,7 @@ class Connection:
     def __init__(self, launch: Launch, *, patience: float = PATIENCE) -> None:
         self._launch = launch
         self._patience = patience
-        self.barrier_options: dict[str, list[int]] = {}
+        self.processes = ALONE
         # A launcher that starts failed processes again starts them with the store of the first attempt.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store = dist.PrefixStore(f"alphaction/{attempt}", self._open())
@@ -199,14 +197,13 @@ class Connection:
             world_size=launch.size,
             timeout=timedelta(seconds=max(timeout, PATIENCE) + dead_after + _SPARE),
         )
-        if backend == "nccl":
-            self.barrier_options = {"device_ids": [device.index]}
-        return Processes(
+        self.processes = Processes(
             rank=launch.rank,
             size=launch.size,
             local_rank=launch.local_rank,
             device=device if backend == "nccl" else torch.device("cpu"),
         )
+        return self.processes
 
 
 def _is_failed_message(error: BaseException) -> bool:

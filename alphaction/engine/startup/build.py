@@ -66,16 +66,14 @@ def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_
     """
     launch = read_launch()
     with connected(launch) as connection:
-        start, error = None, None
         try:
-            start = _start(config_file, opts, keys=keys, launch=launch, writes=log_name is not None)
+            cfg, device, entries = _start(config_file, opts, keys=keys, launch=launch, writes=log_name is not None)
         except UserError as fault:
-            error = fault
+            if connection is not None:
+                connection.raise_first(fault, step="start")
+            raise
         if connection is not None:
-            connection.raise_first(error, step="start")
-        elif error is not None:
-            raise error
-        cfg, device, entries = start
+            connection.raise_first(None, step="start")
         processes = ALONE if connection is None else _group(cfg, device, connection)
         log_file = None if log_name is None else rank_file(pathlib.Path(cfg.OUTPUT_DIR) / log_name, launch.rank)
         setup_logging(log_file, rank=launch.rank)
