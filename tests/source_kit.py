@@ -10,7 +10,9 @@ from typing import NamedTuple
 from videos import numbered_frames, write_video
 
 from alphaction.preparation.config_writer import Machine
-from alphaction.preparation.prepare import Options, Prepared, prepare
+from alphaction.preparation.prepare import Options, prepare
+from alphaction.preparation.prepare_collect import DataOptions
+from alphaction.preparation.prepare_report import ConfigWishes
 
 WIDTH, HEIGHT, FPS = 64, 48, 25
 VIDEOS = ("a1", "b2", "c3", "d4", "e5", "f6")
@@ -64,9 +66,12 @@ def written(output: pathlib.Path) -> set[tuple]:
     return rows
 
 
-def run(tmp_path: pathlib.Path, videos: pathlib.Path, *annotations: pathlib.Path, **options: object) -> Prepared:
-    chosen = {"output": str(tmp_path / "out"), "videos": str(videos)} | options
-    made = Options(annotations=[str(path) for path in annotations], **chosen)
+def run(tmp_path: pathlib.Path, videos: pathlib.Path, *annotations: pathlib.Path, **options: object) -> str:
+    """The report of a run; options of all three kinds by their names."""
+    config = {key: options.pop(key) for key in ("from_scratch", "weights", "body", "epochs") if key in options}
+    own = {key: options.pop(key) for key in ("output", "name", "force") if key in options}
+    data = DataOptions(str(videos), [str(path) for path in annotations], **options)
+    made = Options(data, **({"output": str(tmp_path / "out")} | own), config=ConfigWishes(**config))
     return prepare(made, command="prepare_dataset", machine=LAPTOP)
 
 

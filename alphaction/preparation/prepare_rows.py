@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from alphaction.errors import DataError
+from alphaction.preparation.prepare_evidence import count
 from alphaction.preparation.sources import some
 
 DENSE = 0.2  # seconds: keyframes closer than this show the same clip again and again
@@ -78,7 +79,7 @@ class Table:
         return all(len(person.actions) == 1 for persons in moments for person in persons.values())
 
 
-def thin(table: Table, *, step: float | None) -> tuple[str, dict[str, int]]:
+def thin(table: Table, *, step: float | None) -> str:
     """Keeps one keyframe per `step` seconds of each video, in place.
 
     Args:
@@ -86,11 +87,11 @@ def thin(table: Table, *, step: float | None) -> tuple[str, dict[str, int]]:
         step: seconds; 0 = keep all; None = `DEFAULT_STEP`, only for videos whose keyframes are closer than `DENSE`.
 
     Returns:
-        (what was done, in words, "" for nothing; keyframes left out by video).
+        What was done, in words; "" for nothing.
     """
     left_out: dict[str, int] = {}
     if step == 0:
-        return "", left_out
+        return ""
     for video, moments in table.videos.items():
         times = sorted(moments)
         gap = float(np.median(np.diff(times))) if len(times) > 1 else np.inf
@@ -109,15 +110,13 @@ def thin(table: Table, *, step: float | None) -> tuple[str, dict[str, int]]:
         if len(moments) < len(times):
             left_out[video] = len(times) - len(moments)
     if not left_out:
-        return "", left_out
+        return ""
     wanted = DEFAULT_STEP if step is None else step
     kept = table.num_keyframes(left_out)
     dense = "keyframes closer than " + (f"{DENSE:g} s (every frame, or nearly so)" if step is None else f"{wanted:g} s")
     return (
-        f"{len(left_out)} videos have {dense}: one per {wanted:g} s is kept, {kept} of "
-        f"{kept + sum(left_out.values())}. "
-        "--keyframe-step changes that, 0 keeps all",
-        left_out,
+        f"{count(len(left_out), 'video')} with {dense}: one per {wanted:g} s is kept, {kept} of "
+        f"{kept + sum(left_out.values())}. --keyframe-step changes that, 0 keeps all"
     )
 
 

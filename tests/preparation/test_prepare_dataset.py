@@ -46,14 +46,14 @@ def _splits(output) -> dict[str, set[str]]:
 
 
 def test_dataset_yaml_is_relative_and_loads(videos, tmp_path):
-    made = run(tmp_path, videos, plain_csv(tmp_path), name="my set")
+    report = run(tmp_path, videos, plain_csv(tmp_path), name="my set")
     content = yaml.safe_load((tmp_path / "out" / "dataset.yaml").read_text())
     assert content["name"] == "my set" and content["classes"] == "classes.txt"
     assert not os.path.isabs(content["videos"])
     assert (tmp_path / "out" / content["videos"] / "a1.mp4").is_file()
     assert set(content["splits"]) == {"train", "val"}
-    assert f"train_net.py --config-file {tmp_path}/out/config.yaml --transfer --no-head" in made.report
-    assert "The weights to start from are not there yet: get data/models/" in made.report
+    assert f"train_net.py --config-file {tmp_path}/out/config.yaml --transfer --no-head" in report
+    assert "The weights to start from are not there yet: get data/models/" in report
 
 
 def test_the_same_seed_gives_the_same_split(videos, tmp_path):
@@ -83,8 +83,8 @@ def test_a_class_with_too_few_videos_is_told(videos, tmp_path):
     path = tmp_path / "a.csv"
     rows = [f"{video},1,1,1,20,20,run" for video in VIDEOS] + ["c3,1,1,1,20,20,fall"]
     path.write_text("video,time,x1,y1,x2,y2,action\n" + "\n".join(rows))
-    made = run(tmp_path, videos, path)
-    assert "class fall: no example to validate on (it occurs in one video only); its AP will be 'n/a'" in made.report
+    report = run(tmp_path, videos, path)
+    assert "class fall: no example to validate on (it occurs in one video only); its AP will be 'n/a'" in report
     assert "c3" in _splits(tmp_path / "out")["train"]
 
 
@@ -103,9 +103,9 @@ def test_lists_and_names_of_files_decide_the_split(videos, tmp_path):
     folder = tmp_path / "set"
     coco(folder, name="my_train.json", names=VIDEOS[:4])
     coco(folder, name="my_val.json", names=VIDEOS[4:])
-    made = run(tmp_path, videos, folder, force=True)
+    report = run(tmp_path, videos, folder, force=True)
     assert _splits(tmp_path / "out") == {"train": set(VIDEOS[:4]), "val": set(VIDEOS[4:])}
-    assert "because the names of the annotation files" in made.report
+    assert "because the names of the annotation files" in report
 
 
 def test_nothing_is_overwritten_without_force(videos, tmp_path):
@@ -219,11 +219,11 @@ def test_person_boxes_in_either_form(form, videos, tmp_path):
         content = {image["file_name"]: [{"bbox": [1, 2, 30, 40], "score": 0.9}] for image in images.values()}
     file = tmp_path / "det.json"
     file.write_text(json.dumps(content))
-    made = run(tmp_path, videos, annotations, person_boxes=[str(file)])
+    report = run(tmp_path, videos, annotations, person_boxes=[str(file)])
     val = next(iter(_splits(tmp_path / "out")["val"]))
     found = json.loads((tmp_path / "out" / "boxes" / "val.json").read_text())
     assert found == [{"image_id": f"{val}/1.2", "bbox": [1.0, 2.0, 30.0, 40.0], "score": 0.9}]
-    assert "det.json: 6 person boxes on 6 of 18 keyframes" in made.report
+    assert "det.json: 6 person boxes on 6 of 18 keyframes" in report
     text = (tmp_path / "out" / "config.yaml").read_text()
     assert "BOX_THRESH: 0.8" in text and "BOXES:" not in text
 
@@ -294,5 +294,5 @@ def test_the_command_line(videos, tmp_path, monkeypatch, capsys):
             runpy.run_path(script, run_name="__main__")
         assert end.value.code == status
     told = capsys.readouterr()
-    assert "error: --output set: exists already" in told.err and "expected 0 or more and below 1" in told.err
+    assert "error: --output set: exists already" in told.err and "expected a share: 0 or more and below 1" in told.err
     assert "exit status: 0 made" in told.out and "CVAT XML 1.1" in told.out

@@ -84,10 +84,10 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_annotations(form, videos, tmp_path):
     path, options = FORMS[form](tmp_path)
-    made = run(tmp_path, videos, path, **options)
+    report = run(tmp_path, videos, path, **options)
     assert written(tmp_path / "out") == expected()
     assert (tmp_path / "out" / "classes.txt").read_text() == "1: run\n2: walk\n3: wave\n"
-    assert "Assumed:" in made.report and "5 videos to train on, 1 to validate on" in made.report
+    assert "Assumed:" in report and "5 videos to train on, 1 to validate on" in report
     record = json.loads((tmp_path / "out" / "prepared.json").read_text())
     assert {entry["what"] for entry in record["assumed"]} == {"boxes", "times", "classes", "split"}
     assert record["left_out"] == []
@@ -165,7 +165,7 @@ def test_class_numbers(videos, tmp_path):
     run(tmp_path, videos, moved, class_base=0)
     assert written(tmp_path / "out") == expected()
     no_names = run(tmp_path, videos, ava_csv(tmp_path), force=True)
-    assert "names are not known (--classes FILE)" in no_names.report
+    assert "names are not known (--classes FILE)" in no_names
     content["annotations"][4]["category_id"] = 9
     moved.write_text(json.dumps(content))
     assert "action that is not in the class list: 1" in _refused(tmp_path / "third", videos, moved, class_base=0)
@@ -178,8 +178,8 @@ def test_unmatched_videos_are_listed_with_their_nearest(videos, tmp_path):
     assert "2 of 6 video names of the annotations cannot be used with the videos in" in told
     assert "a_1.avi  7 rows, first in" in told and "plain.csv, line 2: no such video; nearest: a1.mp4" in told
     assert "Tried for each" in told and "--skip-bad" in told
-    made = run(tmp_path, videos, path, skip_bad=True)
-    assert "a_1.avi" in made.report and {row[0] for row in written(tmp_path / "out")} == set(VIDEOS[2:])
+    report = run(tmp_path, videos, path, skip_bad=True)
+    assert "a_1.avi" in report and {row[0] for row in written(tmp_path / "out")} == set(VIDEOS[2:])
 
 
 def test_faulty_rows_are_named_with_file_and_row(videos, tmp_path):
@@ -201,19 +201,19 @@ def test_faulty_rows_are_named_with_file_and_row(videos, tmp_path):
     for kind in ("box outside the picture: 1", "box that is not four numbers: 1", "box without an action: 1"):
         assert kind in told
     assert "no video or no time: 1" in told and told.endswith("leave them out with --skip-bad.")
-    made = run(tmp_path, videos, path, skip_bad=True)
+    report = run(tmp_path, videos, path, skip_bad=True)
     assert written(tmp_path / "out") == expected()
-    assert "Left out (--skip-bad):" in made.report and "box outside the picture: 1" in made.report
+    assert "Left out (--skip-bad):" in report and "box outside the picture: 1" in report
 
 
 def test_tracks_of_every_frame_are_thinned(videos, tmp_path):
     path = cvat(tmp_path, "a1", every=1)
     cvat(tmp_path, "b2", every=1)
-    made = run(tmp_path, videos, path, tmp_path / "b2.xml")
+    report = run(tmp_path, videos, path, tmp_path / "b2.xml")
     times = {(row[0], row[1]) for row in written(tmp_path / "out")}
     assert times == {(video, time) for video in ("a1", "b2") for time in (0.0, 1.0)}
     assert {row[7] for row in written(tmp_path / "out")} == {1, 2}  # the tracks' numbers
-    assert "one per 1 s is kept, 4 of 100. --keyframe-step changes that" in made.report
+    assert "one per 1 s is kept, 4 of 100. --keyframe-step changes that" in report
     run(tmp_path, videos, path, tmp_path / "b2.xml", keyframe_step=0.5, force=True)
     assert {row[1] for row in written(tmp_path / "out")} == {0.0, 0.48, 0.96, 1.44, 1.92}
     run(tmp_path, videos, path, tmp_path / "b2.xml", keyframe_step=0.0, force=True)
@@ -245,9 +245,7 @@ def test_other_files_in_the_folder_are_told(videos, tmp_path):
     folder = coco(tmp_path / "set").parent
     (folder / "boxes.json").write_text(json.dumps([{"image_id": 0, "bbox": [1, 2, 3, 4], "score": 0.5}]))
     (folder / "excluded.csv").write_text("a1,1\nb2,2\n")
-    made = run(tmp_path, videos, folder)
-    assert (
-        "boxes.json is not used: it holds a list of boxes with scores: a detector's, for --person-boxes" in made.report
-    )
-    assert "excluded.csv is not used: a list of moments without any box" in made.report
+    report = run(tmp_path, videos, folder)
+    assert "boxes.json is not used: it holds a list of boxes with scores: a detector's, for --person-boxes" in report
+    assert "excluded.csv is not used: a list of moments without any box" in report
     assert "boxes.json: it holds a list" in _refused(tmp_path / "second", videos, folder / "boxes.json")
