@@ -287,3 +287,34 @@ def hits(candidates: Candidates, *, rows: Rows, iou_threshold: float) -> np.ndar
     order = np.lexsort((candidates.tie[enough], ~rows.ordinal[row], truth))
     _, first = np.unique(truth[order], return_index=True)
     return row[order[first]]
+
+
+def best_overlaps(
+    image: np.ndarray, *, xyxy: np.ndarray, other_image: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each box the box of the same image that overlaps it best.
+
+    Args:
+        image: int [n], the image of each box of `xyxy` float64 [n, 4].
+        other_image: int [m], ascending, the image of each box of `other` float64 [m, 4].
+
+    Returns:
+        intersection over union float64 [n], 0 where the image has no other box; its row in `other` int64 [n], else -1.
+    """
+    first = np.searchsorted(other_image, image, side="left")
+    count = np.searchsorted(other_image, image, side="right") - first
+    best, place = np.zeros(len(image)), np.full(len(image), -1, np.int64)
+    ends = np.cumsum(count)
+    begin = 0
+    while begin < len(image):
+        done = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, side="right")))
+        part = slice(begin, end)
+        owner = np.repeat(np.arange(begin, end), count[part])
+        candidate = first[owner] + np.arange(len(owner)) - (ends - count)[owner] + done
+        iou = box_iou(xyxy[owner], other[candidate])
+        np.maximum.at(best, owner, iou)
+        winners = np.flatnonzero(iou == best[owner])[::-1]  # of repeated rows the last assignment stays
+        place[owner[winners]] = candidate[winners]
+        begin = end
+    return best, place

@@ -13,14 +13,13 @@ import numpy as np
 from alphaction.dataset.box_files import RawBoxes, read_boxes
 from alphaction.dataset.resolve import CLIPPED, pixel_boxes
 from alphaction.errors import UserError
-from alphaction.evaluation.matching import box_iou
+from alphaction.evaluation.matching import best_overlaps, box_iou
 from alphaction.preparation.check_findings import Findings
 from alphaction.preparation.check_split import SplitFacts
 
 ENOUGH = 0.8  # recall below it is told
 OVERLAP = 0.5  # intersection over union from which a detection covers a person
 SAME = 0.95  # overlap of two persons of a keyframe that are probably one
-_PAIRS_AT_ONCE = 2_000_000
 
 _CODES = {
     "not a number": "box-nan",
@@ -153,7 +152,7 @@ def _coverage(split: SplitFacts, boxes: RawBoxes, threshold: float) -> Coverage:
     detected = _continuous(found.clipped)
 
     def best(kept: np.ndarray) -> np.ndarray:
-        return best_overlaps(keyframe, xyxy, boxes.keyframe[kept], detected[kept])
+        return best_overlaps(keyframe, xyxy=xyxy, other_image=boxes.keyframe[kept], other=detected[kept])[0]
 
     above = usable & (boxes.scores >= threshold)
     shares = [float((best(kept) >= OVERLAP).mean()) if len(persons) else 1.0 for kept in (above, usable)]
@@ -167,32 +166,6 @@ def _coverage(split: SplitFacts, boxes: RawBoxes, threshold: float) -> Coverage:
         boxes_all=int(usable.sum()),
         without=len(np.setdiff1d(keyframe, boxes.keyframe[above])),
     )
-
-
-def best_overlaps(keyframe: np.ndarray, xyxy: np.ndarray, other: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """The largest intersection over union of each box with the boxes of the same keyframe; 0 where there are none.
-
-    Args:
-        keyframe: int64 [P] and its boxes `xyxy` float64 [P, 4].
-        other: int64 [B], ascending, and its `boxes` float64 [B, 4].
-
-    Returns:
-        float64 [P].
-    """
-    first = np.searchsorted(other, keyframe, side="left")
-    count = np.searchsorted(other, keyframe, side="right") - first
-    best = np.zeros(len(keyframe))
-    ends = np.cumsum(count)
-    begin = 0
-    while begin < len(keyframe):
-        done = int(ends[begin - 1]) if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, done + _PAIRS_AT_ONCE, side="right")))
-        part = slice(begin, end)
-        owner = np.repeat(np.arange(end - begin), count[part])
-        place = first[part][owner] + np.arange(len(owner)) - (ends[part] - count[part] - done)[owner]
-        np.maximum.at(best[part], owner, box_iou(xyxy[part][owner], boxes[place]))
-        begin = end
-    return best
 
 
 def _continuous(xyxy: np.ndarray) -> np.ndarray:

@@ -15,9 +15,7 @@ from alphaction.dataset.faults import FaultList
 from alphaction.dataset.resolve import resolve
 from alphaction.dataset.video_index import VideoIndex
 from alphaction.errors import UserError
-from alphaction.evaluation.matching import box_iou
 from alphaction.preparation.check import check_dataset
-from alphaction.preparation.check_boxes import best_overlaps
 from alphaction.preparation.check_findings import KINDS, LEVELS
 from alphaction.preparation.check_script import main
 from alphaction.preparation.check_split import split_names
@@ -174,17 +172,6 @@ def test_names_of_splits(folder):
 )
 def test_rate_that_times_fit(times, fps, rate):
     assert fitting_rate(np.asarray(times, float), fps) == (None if rate is None else pytest.approx(rate))
-
-
-def test_best_overlaps_is_the_largest_iou_per_keyframe():
-    rng = np.random.default_rng(0)
-    keyframe, other = np.sort(rng.integers(0, 6, 20)), np.sort(rng.integers(0, 5, 40))
-    xyxy, boxes = (np.sort(rng.uniform(0, 9, (n, 2, 2)), axis=1).reshape(n, 4) for n in (20, 40))
-    expected = [
-        max((float(box_iou(box[None], b[None])[0]) for b, o in zip(boxes, other, strict=True) if o == k), default=0.0)
-        for k, box in zip(keyframe, xyxy, strict=True)
-    ]
-    np.testing.assert_allclose(best_overlaps(keyframe, xyxy, other, boxes), expected, atol=1e-12)
 
 
 def test_collecting_finds_what_stops_a_run(folder):
