@@ -23,6 +23,7 @@ from alphaction.evaluation.ava import (
     read_ground_truth,
     result_rows,
 )
+from alphaction.evaluation.explain import LOW, explain
 from alphaction.evaluation.files import result_file
 from alphaction.evaluation.frame_map import PROTOCOLS, FrameMap, frame_map
 from alphaction.evaluation.matching import GroundTruth
@@ -65,6 +66,7 @@ def evaluate_dataset(
     action_threshold: float = 0.0,
     groups: Sequence[ActionGroup] | None = None,
     num_pictures: int = 12,
+    explained: bool = False,
 ) -> EvalResult:
     """Computes the frame mAP and writes `output_dir`/inference/NAME.
 
@@ -80,6 +82,7 @@ def evaluate_dataset(
         action_threshold: scores below it are not written and do not count.
         groups: class groups of the model, for a mean each.
         num_pictures: keyframes that are drawn; 0 = none.
+        explained: say where predictions are lost even if the mAP is not below `LOW`.
 
     Raises:
         UserError: an evaluation file is wrong, the scores are NaN, or the folder cannot be written.
@@ -100,8 +103,9 @@ def evaluate_dataset(
 
     notes: list[str] = []
     classes, column, truth, excluded = _read_truth(dataset, images, image, notes)
+    detections = rows.detections(column)
     scores = frame_map(
-        rows.detections(column),
+        detections,
         ground_truth=truth,
         num_classes=len(classes),
         protocol=PROTOCOLS[protocol],
@@ -110,6 +114,19 @@ def evaluate_dataset(
     )
     counts = _counts(predictions, truth, image, excluded, num_rows=len(rows))
     notes += _remarks(counts, scores, uses_detections=dataset.uses_detections)
+    explanation = ""
+    if explained or not scores.mean[0] >= LOW:  # NaN too
+        explanation = explain(
+            detections,
+            truth=truth,
+            classes=classes,
+            keys=images.keys,
+            excluded=excluded,
+            num_predicted=len(predictions),
+            iou_threshold=thresholds[0],
+            action_threshold=action_threshold,
+            uses_detections=dataset.uses_detections,
+        ).text()
     result = EvalResult(
         name=dataset.name,
         protocol=protocol,
@@ -126,6 +143,7 @@ def evaluate_dataset(
         mAP_by_group={group.name: _mean_of(scores.ap[0], column[group.columns]) for group in groups or ()},
         counts=counts | {f"rows ignored: {reason}": number for reason, number in scores.ignored.items()},
         notes=tuple(notes),
+        explanation=explanation,
     )
     result.write(folder)
     if num_pictures > 0:

@@ -15,6 +15,7 @@ from alphaction.structures import ClassList
 
 LOW = 0.05  # mAP below which an explanation is worth reading
 _FLAT = 1e-3  # range of the scores that no trained model has
+_MOST_LOST = 0.2  # share that is left of a step from which its cause is told
 _TELLING = 0.5  # share of true boxes that a wrong reading of the boxes must match to be named
 
 
@@ -120,7 +121,8 @@ def explain(
         Stage("classes in common", len(labels), _other_classes(detections, truth, classes, rows, counted)),
         Stage("true rows whose class the overlapping box has", len(right), _NO_RIGHT_CLASS),
     )
-    remarks = _class_remarks(truth, counted, classes) + _score_remarks(detections, right, rows)
+    remarks = _loss_remarks(stages, truth, counted) + _class_remarks(truth, counted, classes)
+    remarks += _score_remarks(detections, right, rows)
     if found.any():
         remarks += _shift_remarks(detections, truth.label[counted[found]], place[found], len(classes))
     return Funnel(stages, tuple(remarks))
@@ -137,8 +139,8 @@ _NO_DETECTIONS = (
     "no detected person has a score of at least TEST.BOX_THRESH: lower it, or test with TEST.BOXES ground_truth."
 )
 _NO_RIGHT_CLASS = (
-    "no box is scored for its true class (scores below TEST.ACTION_THRESH are not counted): lower TEST.ACTION_THRESH, or "
-    "compare the class list with that of training."
+    "no box is scored for its true class (scores below TEST.ACTION_THRESH are not counted): lower TEST.ACTION_THRESH, "
+    "or compare the class list with that of training."
 )
 
 
@@ -212,6 +214,16 @@ def _other_classes(
     ours = [str(classes.ids[i]) for i in np.unique(detections.label[rows])[:5].tolist()]
     theirs = [str(classes.ids[i]) for i in np.unique(truth.label[counted])[:5].tolist()]
     return f"predicted class ids ({', '.join(ours)}, ...) and annotated ones ({', '.join(theirs)}, ...) differ."
+
+
+def _loss_remarks(stages: Sequence[Stage], truth: GroundTruth, counted: np.ndarray) -> list[str]:
+    """The causes of steps that lose most but not all."""
+    by_cause = {"keyframes": (stages[4], len(np.unique(truth.image[counted]))), "true rows": (stages[5], len(counted))}
+    return [
+        f"Only {stage.count} of {before} {what}: {stage.cause}"
+        for what, (stage, before) in by_cause.items()
+        if 0 < stage.count < _MOST_LOST * before
+    ]
 
 
 def _class_remarks(truth: GroundTruth, counted: np.ndarray, classes: ClassList) -> list[str]:

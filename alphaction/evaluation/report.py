@@ -36,6 +36,7 @@ class EvalResult:
         mAP_by_group: name of a class group -> mean over its classes with ground truth.
         counts: keyframes, rows and the like.
         notes: what the reader has to know, a sentence each.
+        explanation: why the mAP is low, several lines (`explain`); "" where it is not.
     """
 
     name: str
@@ -53,6 +54,7 @@ class EvalResult:
     mAP_by_group: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    explanation: str = ""
 
     @property
     def per_class(self) -> dict[str, float]:
@@ -82,6 +84,8 @@ class EvalResult:
         lines = [f"{self.name}: average precision per class at IoU >= {self.iou_threshold:g}", ""]
         lines += [_line(row, widths) for row in (header, tuple("-" * width for width in widths), *rows)]
         lines += ["", *self._means(), *(f"note: {note}" for note in self.notes)]
+        if self.explanation:
+            lines += ["", "Why the mAP is low, what is left after each step:", self.explanation]
         return "\n".join(lines)
 
     def summary(self) -> str:
@@ -124,6 +128,7 @@ class EvalResult:
             "classes": classes,
             "counts": self.counts,
             "notes": list(self.notes),
+            "explanation": self.explanation,
         }
 
     def write(self, folder: str | Path) -> None:

@@ -110,6 +110,14 @@ def test_boxes_that_are_somewhere_else(spoil, words):
     assert "overlaps" in broken(funnel).what
 
 
+def test_a_step_that_loses_most_is_told():
+    detections, truth = make()
+    xyxy = detections.xyxy.copy()
+    xyxy[2:] = xyxy[2:, [1, 0, 3, 2]] + [0, 0.4, 0, 0.4]
+    text = run(replace(detections, xyxy=xyxy), truth, iou_threshold=0.9).text()
+    assert "Only 2 of 60 true rows: the predicted boxes are in other units" in text
+
+
 def test_other_classes():
     detections, truth = make()
     kept = detections.label == 3
