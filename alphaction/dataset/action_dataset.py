@@ -121,6 +121,11 @@ class ActionDataset(Dataset):
         """Samples that could not be read so far, in any worker."""
         return int(self._unreadable.sum())
 
+    @property
+    def unreadable(self) -> list[int]:
+        """The samples that could not be read so far, in any worker of this process, ascending."""
+        return torch.nonzero(self._unreadable).flatten().tolist()
+
     def __len__(self) -> int:
         return len(self.keyframes)
 

@@ -133,9 +133,9 @@ def build_memory(
 
 def tell_unreadable(dataset: ActionDataset, *, processes: Processes = ALONE) -> None:
     """The total over all processes; each clip was named when it was met."""
-    [count] = processes.sum([dataset.num_unreadable])
+    count = len(set().union(*processes.gather(dataset.unreadable)))  # in training several may have met the same clip
     if count and processes.is_main:
         logger.warning(
-            "%s: %.0f of %d clips could not be read and were left out (DATASETS.ON_ERROR skip)",
+            "%s: %d of %d clips could not be read and were left out (DATASETS.ON_ERROR skip)",
             dataset.name, count, len(dataset),
         )  # fmt: skip
