@@ -95,11 +95,12 @@ class Facts:
     """What a configuration is made of.
 
     Attributes:
-        dataset: path of dataset.yaml, as it shall stand in the configuration.
+        train: name of the training set, "path/to/dataset.yaml:train" or of the catalog.
+        val: name of the validation set; "" = there is none.
+        config: path of the configuration, for the commands in it.
         name: of the data set.
         classes: names in the order of the ids.
         clips: keyframes with persons to train on.
-        val_clips: keyframes to validate on; 0 = there is no such split.
         size: (short side, long side over short side at most) of the videos, in pixels.
         single_label: every person has exactly one action.
         person_boxes: there are detected boxes of the validation split.
@@ -110,11 +111,12 @@ class Facts:
         epochs: passes over the training clips; 0 = chosen here.
     """
 
-    dataset: str
+    train: str
+    val: str
+    config: str
     name: str
     classes: Sequence[str]
     clips: int
-    val_clips: int
     size: tuple[int, float]
     single_label: bool = False
     person_boxes: bool = False
@@ -180,7 +182,9 @@ def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
     """The configuration as a YAML text; `command` is what made it."""
     body = BODIES[plan.body]
     tiny = plan.body == "Slowfast-Tiny"
-    train = "python train_net.py --config-file CONFIG" + ("" if facts.from_scratch else " --transfer --no-head")
+    train = f"python train_net.py --config-file {facts.config}" + (
+        "" if facts.from_scratch else " --transfer --no-head"
+    )
     names = textwrap.wrap(", ".join(facts.classes), 110, initial_indent="    #   ", subsequent_indent="    #   ")
     steps = (max(plan.iterations * 5 // 9, 1), max(plan.iterations * 7 // 9, 1))
     return "\n".join(
@@ -189,8 +193,8 @@ def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
             f"# for {count(facts.clips, 'training clip')} and this machine ({facts.machine}).",
             "# Change what you like; what every key means and may be stands in alphaction/config/defaults.py.",
             "#",
-            f"#     {train.replace('CONFIG', _config_path(facts))}",
-            f"#     python test_net.py --config-file {_config_path(facts)}",
+            f"#     {train}",
+            f"#     python test_net.py --config-file {facts.config}",
             "MODEL:",
             *_weight_lines(facts, body),
             "  BACKBONE:",
@@ -230,9 +234,9 @@ def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
             "  SLOW_JITTER: True",
             "  COLOR_JITTER: True",
             "DATASETS:",
-            f'  TRAIN: ("{facts.dataset}:train",)',
-            f'  TEST: ("{facts.dataset}:{"val" if facts.val_clips else "train"}",)'
-            + ("" if facts.val_clips else " # there is no validation split: this mAP says nothing about new videos"),
+            f'  TRAIN: ("{facts.train}",)',
+            f'  TEST: ("{facts.val or facts.train}",)'
+            + ("" if facts.val else " # there is no validation split: this mAP says nothing about new videos"),
             "DATALOADER:",
             f"  NUM_WORKERS: {min(4, facts.machine.cores)}",
             "  SIZE_DIVISIBILITY: 16",
@@ -266,10 +270,6 @@ def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
             "",
         ]
     )
-
-
-def _config_path(facts: Facts) -> str:
-    return facts.dataset.removesuffix("dataset.yaml") + "config.yaml"
 
 
 def _weight_lines(facts: Facts, body: Body) -> list[str]:

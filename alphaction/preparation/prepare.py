@@ -14,12 +14,11 @@ from alphaction.preparation.prepare_report import Collected, ConfigWishes, facts
 from alphaction.preparation.prepare_videos import ProbeCache
 from alphaction.preparation.prepare_write import (
     RECORD,
+    annotations_text,
     dataset_yaml,
     place_videos,
     refuse_existing,
     whole_folder,
-    write_annotations,
-    write_boxes,
     write_classes,
 )
 
@@ -72,10 +71,10 @@ def _write(made: Collected, options: Options, command: str, machine: Machine) ->
     plan = make_plan(facts)
     with whole_folder(output) as partial:
         for split, videos in made.splits.items():
-            write_annotations(partial / "annotations" / f"{split}.csv", made.gathered.table, videos)
+            _write_text(partial / "annotations" / f"{split}.csv", annotations_text(made.gathered.table, videos))
         with_boxes = [split for split, videos in made.splits.items() if made.boxes.of(videos)]
         for split in with_boxes:
-            write_boxes(partial / "boxes" / f"{split}.json", made.boxes.of(made.splits[split]))
+            _write_text(partial / "boxes" / f"{split}.json", json.dumps(made.boxes.of(made.splits[split])))
         write_classes(partial / "classes.txt", made.classes.list)
         place, _ = place_videos(partial, output, made.footage)
         text = dataset_yaml(facts.name, place, list(made.splits), with_boxes)
@@ -86,3 +85,8 @@ def _write(made: Collected, options: Options, command: str, machine: Machine) ->
         content = record(made, facts, plan, command=command, files=[*files, RECORD])
         (partial / RECORD).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     return facts, plan
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")

@@ -75,11 +75,12 @@ def facts_of(made: Collected, output: Path, name: str, wishes: ConfigWishes, mac
     infos = [video.info for video in made.footage]
     shapes = [max(info.width, info.height) / min(info.width, info.height) for info in infos]
     return Facts(
-        dataset=(output / "dataset.yaml").as_posix(),
+        train=f"{(output / 'dataset.yaml').as_posix()}:train",
+        val=f"{(output / 'dataset.yaml').as_posix()}:val" if made.split.val else "",
+        config=(output / "config.yaml").as_posix(),
         name=name or output.name,
         classes=made.classes.list.names,
         clips=table.num_clips(made.split.train),
-        val_clips=table.num_clips(made.split.val),
         size=(min(min(info.width, info.height) for info in infos), max(shapes)),
         single_label=table.single_label(),
         person_boxes=bool(made.boxes.of(made.split.val)),
@@ -125,17 +126,20 @@ def record(made: Collected, facts: Facts, plan: Plan, *, command: str, files: Se
     }
 
 
-def report(made: Collected, facts: Facts, plan: Plan, output: Path) -> str:
-    """What the user reads at the end."""
-    table, gathered = made.gathered.table, made.gathered
+def said(made: Collected) -> list[str]:
+    """What was assumed, what was left out, and what else there is to know."""
     lines = ["Assumed:", *(f"  {assumption}" for assumption in made.assumptions)]
-    if made.unmatched:
-        lines += ["Left out (--skip-bad):", *(f"  {line}" for line in made.unmatched.splitlines()[:-1])]
-    if gathered.faults:
-        lines += [] if made.unmatched else ["Left out (--skip-bad):"]
-        lines += [f"  {line}" for line in describe_faults(gathered.faults)]
+    left_out = [*made.unmatched.splitlines()[:-1], *describe_faults(made.gathered.faults)]
+    if left_out:
+        lines += ["Left out (--skip-bad):", *(f"  {line}" for line in left_out)]
     if made.notes:
         lines += ["Notes:", *(f"  {note}" for note in made.notes)]
+    return lines
+
+
+def report(made: Collected, facts: Facts, plan: Plan, output: Path) -> str:
+    """What the user reads at the end."""
+    table, lines = made.gathered.table, said(made)
     counts = table.counts(made.classes.list.ids)
     rows = {video: i for i, video in enumerate(table.videos)}
     lines.append(f"Written to {output}:")

@@ -68,7 +68,7 @@ def settle_times(
     whole = bool((times == np.round(times)).all())
     in_seconds = (times <= lengths.seconds + 1 / lengths.fps).mean()
     in_frames = (times / rate <= lengths.seconds + _SLACK / lengths.fps).mean() if whole else 0.0
-    told = _told(times, lengths, rate, whole)
+    told = _told(times, lengths, rate, whole, in_frames)
     if time_base != "auto":
         frames, why = time_base == "frames", f"--time-base {time_base} says so; {told}"
     else:
@@ -117,7 +117,7 @@ def _conflict(files: str, what: str) -> DataError:
     return DataError(f"{files}: do the times count seconds or frames? {what}. Say --time-base seconds or frames")
 
 
-def _told(times: np.ndarray, lengths: Lengths, rate: np.ndarray, whole: bool) -> str:
+def _told(times: np.ndarray, lengths: Lengths, rate: np.ndarray, whole: bool, in_frames: float) -> str:
     """`the largest time 92.4 fits its video of 93.0 s; as a frame number it would be 3.7 s`."""
     last = int(np.argmax(times - lengths.seconds))
     time, length = times[last], lengths.seconds[last]
@@ -130,7 +130,10 @@ def _told(times: np.ndarray, lengths: Lengths, rate: np.ndarray, whole: bool) ->
         text = (
             f"as seconds {share(fits, len(times), 'row')} lie within their videos ({time:g} in one of {length:.1f} s)"
         )
-    return text + (f"; as a frame number {time:g} would be {time / rate[last]:.1f} s" if whole else "")
+    if not whole:
+        return text
+    do = share(round(in_frames * len(times)), len(times), "row")
+    return f"{text}; as frame numbers {do} do, and {time:g} would be {time / rate[last]:.1f} s"
 
 
 def _rates(fps: np.ndarray) -> str:

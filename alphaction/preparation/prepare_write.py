@@ -8,7 +8,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alphaction.errors import DataError
@@ -66,7 +66,7 @@ def whole_folder(output: Path) -> Iterator[Path]:
         _remove(old)
 
 
-def write_annotations(path: Path, table: Table, videos: Sequence[str]) -> None:
+def annotations_text(table: Table, videos: Sequence[str]) -> str:
     """AVA CSV: seconds to the microsecond, corners as shares, class id, and the person's number if any is known."""
     names = {p.person for v in videos for moment in table.videos[v].values() for p in moment.values() if p.person}
     numbered = all(name.isdecimal() and int(name) < 2**31 for name in names)
@@ -85,18 +85,12 @@ def write_annotations(path: Path, table: Table, videos: Sequence[str]) -> None:
                     number = persons.setdefault((video, person.person), new)
                 box = [_plain(value) for value in person.box]
                 rows.writerows([video, _plain(time), *box, action, number] for action in sorted(person.actions))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    return text.getvalue()
 
 
 def write_classes(path: Path, classes: ClassList) -> None:
     lines = [f"{class_id}: {name}\n" for class_id, name in zip(classes.ids, classes.names, strict=True)]
     path.write_text("".join(lines), encoding="utf-8")
-
-
-def write_boxes(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(list(rows)), encoding="utf-8")
 
 
 def place_videos(partial: Path, output: Path, footage: Sequence[Footage]) -> tuple[str, str]:

@@ -243,7 +243,12 @@ def test_the_configuration_trains(videos, tmp_path):
 
 def test_the_plan_follows_data_and_machine():
     def facts(**changes) -> Facts:
-        start = {"dataset": "data/my/dataset.yaml", "name": "my", "classes": CLASSES, "clips": 1000, "val_clips": 100}
+        start = {
+            "train": "data/my/dataset.yaml:train",
+            "val": "data/my/dataset.yaml:val",
+            "config": "data/my/config.yaml",
+        }
+        start |= {"name": "my", "classes": CLASSES, "clips": 1000}
         return Facts(**(start | {"size": (1080, 16 / 9), "machine": Machine("card", 11.0, 1, 8)} | changes))
 
     one = make_plan(facts())
@@ -257,7 +262,7 @@ def test_the_plan_follows_data_and_machine():
     assert make_plan(facts(size=(200, 1.5))).min_size == 192
     assert make_plan(facts(clips=3, machine=Machine("", 0.0, 0, 2))).batch == 1
     for clips in (1, 7, 100000):
-        for change in ({}, {"from_scratch": True}, {"body": "Slowfast-Resnet101"}, {"val_clips": 0}):
+        for change in ({}, {"from_scratch": True}, {"body": "Slowfast-Resnet101"}, {"val": ""}):
             chosen = facts(clips=clips, **change)
             text = config_text(chosen, make_plan(chosen), command="prepare")
             assert yaml.safe_load(text)["MODEL"]["ROI_ACTION_HEAD"]["NUM_CLASSES"] == 3
