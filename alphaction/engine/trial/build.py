@@ -21,6 +21,7 @@ from alphaction.engine.testing.build import build_memory
 from alphaction.engine.trial.report import Estimate, Plan, ScoredSet, Sizes, count_between, tensor_bytes
 from alphaction.engine.trial.times import (
     STEPS,
+    BatchTime,
     Machine,
     slowest,
     time_reading,
@@ -82,51 +83,20 @@ def try_out(
     Raises:
         UserError: as in the run itself.
     """
-    machine = _machine(cfg, device)
-
-    def loader(dataset: ActionDataset, *, train: bool, first: int = 0, workers: int = 0) -> DataLoader:
-        part = cfg.clone()
-        part.defrost()
-        part.SOLVER.MAX_ITER = first + STEPS
-        part.DATALOADER.NUM_WORKERS = workers
-        return build_loader(
-            part,
-            dataset,
-            train=train,
-            start_iter=first,
-            seed=seed,
-            rank=processes.rank,
-            world_size=processes.size,
-        )
-
+    trial = _Trial(cfg, model, device, seed, processes)
     logger.info("Dry run: the first steps. Nothing is written to %s.", cfg.OUTPUT_DIR)
-    model.train()
-    batches = loader(train_set, train=True, first=start_iter, workers=machine.workers)
-    train, steps = time_steps(
-        lambda batch, iteration: step(batch, iteration=iteration),
-        batches,
-        start_iter=start_iter,
-        device=device,
-        processes=processes,
-    )
-    used = peak_memory(device)  # while the workers are still there
-    del batches
-    rest = iter(loader(train_set, train=True, first=start_iter + STEPS))
-    reading, read = time_reading(rest, STEPS, as_worker=machine.workers > 0)
-    train = slowest(train.with_reading(reading), processes)
-    tested = [
-        _tested(cfg, model, dataset, loader(dataset, train=False), device, machine, processes) for dataset in test_sets
-    ]
-    used = largest(processes.gather(largest([used, peak_memory(device)])))
+    train, steps, waiting = trial.train(step, train_set, start_iter)
+    tested = [trial.test(dataset) for dataset in test_sets]
+    used = largest(processes.gather(largest([trial.memory, peak_memory(device)])))
     estimate = Estimate(
         plan=_plan(cfg, train_set, start_iter, validates=validates, tests_at_end=tests_at_end, processes=processes),
         train=train,
-        tests=tested if validates or tests_at_end else [],
-        machine=machine,
+        tests=tested,
+        machine=trial.machine,
         sizes=Sizes(
             checkpoint=tensor_bytes([part.state_dict() for part in saved]),
             weights=tensor_bytes(model.state_dict()),
-            waiting=machine.workers * _PREFETCHED * max(map(_clip_bytes, read), default=0),
+            waiting=waiting,
             remembered=None if memory is None else _remembered(train_set, memory),
             remembered_in_test=None if memory is None or not test_sets else max(map(_features(cfg), test_sets)),
             free=shutil.disk_usage(existing_part(cfg.OUTPUT_DIR)).free,
@@ -140,6 +110,76 @@ def try_out(
     if estimate.disk_bytes > estimate.sizes.free:
         logger.warning("The disk of %s will be full before the run ends: see SOLVER.KEEP_CHECKPOINTS.", cfg.OUTPUT_DIR)
     return estimate
+
+
+class _Trial:
+    """The parts of the run that are timed."""
+
+    def __init__(
+        self, cfg: CfgNode, model: ActionDetector, device: torch.device, seed: int, processes: Processes
+    ) -> None:
+        self._cfg = cfg
+        self._model = model
+        self._device = device
+        self._seed = seed
+        self._processes = processes
+        self.machine = _machine(cfg, device)
+        self.memory: dict[str, float] = {}  # peak while the workers were there
+
+    def train(self, step: Step, dataset: ActionDataset, start_iter: int) -> tuple[BatchTime, int, int]:
+        """(Times of an iteration, number of steps made, bytes of the batches that workers hold ready)."""
+        self._model.train()
+        batches = self._loader(dataset, train=True, first=start_iter, workers=self.machine.workers)
+        times, steps = time_steps(
+            lambda batch, iteration: step(batch, iteration=iteration),
+            batches,
+            start_iter=start_iter,
+            device=self._device,
+            processes=self._processes,
+        )
+        self.memory = peak_memory(self._device)
+        del batches
+        rest = iter(self._loader(dataset, train=True, first=start_iter + STEPS))
+        reading, read = time_reading(rest, STEPS, as_worker=self.machine.workers > 0)
+        waiting = self.machine.workers * _PREFETCHED * max(map(_clip_bytes, read))
+        return slowest(times.with_reading(reading), self._processes), steps, waiting
+
+    def test(self, dataset: ActionDataset) -> ScoredSet:
+        """Tests the first batches, in two passes where the model has a memory."""
+        cfg, model, device, processes = self._cfg, self._model, self._device, self._processes
+        postprocess = build_postprocess(cfg)
+        memory = build_memory(cfg, model, dataset, device, processes=processes)
+        loader = self._loader(dataset, train=False)
+        longest = max(processes.gather(len(loader)))  # shares may differ by a batch, and all predict as often
+        reading, batches = time_reading(iter(loader), min(_TEST_BATCHES, longest), as_worker=self.machine.workers > 0)
+
+        def predicted(part: Sequence[ClipBatch | None]) -> None:
+            if memory is None:
+                predict(model, part, postprocess, device, progress=False, processes=processes)
+            else:
+                predict_with_memory(
+                    model, part, postprocess, device, memory=memory, progress=False, processes=processes
+                )
+
+        times = time_test(predicted, batches, device=device).with_reading(reading)
+        return ScoredSet(dataset.name, longest, slowest(times, processes))
+
+    def _loader(self, dataset: ActionDataset, *, train: bool, first: int = 0, workers: int = 0) -> DataLoader:
+        """The run's own batches, in training just two of them, read by so many workers."""
+        part = self._cfg.clone()
+        part.defrost()
+        part.SOLVER.MAX_ITER = first + STEPS
+        part.DATALOADER.NUM_WORKERS = workers
+        processes = self._processes
+        return build_loader(
+            part,
+            dataset,
+            train=train,
+            start_iter=first,
+            seed=self._seed,
+            rank=processes.rank,
+            world_size=processes.size,
+        )
 
 
 def _machine(cfg: CfgNode, device: torch.device) -> Machine:
@@ -175,31 +215,6 @@ def _plan(
     )
 
 
-def _tested(
-    cfg: CfgNode,
-    model: ActionDetector,
-    dataset: ActionDataset,
-    loader: DataLoader,
-    device: torch.device,
-    machine: Machine,
-    processes: Processes,
-) -> ScoredSet:
-    """Tests the first batches, in two passes where the model has a memory."""
-    postprocess = build_postprocess(cfg)
-    memory = build_memory(cfg, model, dataset, device, processes=processes)
-    longest = max(processes.gather(len(loader)))  # shares may differ by a batch, and all processes predict as often
-    reading, batches = time_reading(iter(loader), min(_TEST_BATCHES, longest), as_worker=machine.workers > 0)
-
-    def test(part: Sequence[ClipBatch | None]) -> None:
-        if memory is None:
-            predict(model, part, postprocess, device, progress=False, processes=processes)
-        else:
-            predict_with_memory(model, part, postprocess, device, memory=memory, progress=False, processes=processes)
-
-    time = time_test(test, batches, device=device).with_reading(reading)
-    return ScoredSet(dataset.name, longest, slowest(time, processes))
-
-
 def _remembered(dataset: ActionDataset, memory: PersonMemory) -> int:
     """Bytes of the memory when it is full."""
     size = int(dataset.person_counts().sum()) * memory.store.row_bytes
@@ -220,6 +235,10 @@ def _notes(cfg: CfgNode) -> list[str]:
     notes = [
         "Not counted: the evaluation after a test (mAP, pictures), writing checkpoints, a disk that is still cold."
     ]
+    if cfg.DATALOADER.NUM_WORKERS > STEPS:
+        notes.append(
+            f"Memory was seen with {STEPS} workers at most, DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}."
+        )
     if cfg.DATALOADER.REPEAT_THRESHOLD:
         notes.append(
             "DATALOADER.REPEAT_THRESHOLD: clips of rare classes come several times, so there are fewer passes."
