@@ -15,6 +15,7 @@ from alphaction.structures import ClassList
 
 LOW = 0.05  # mAP below which an explanation is worth reading
 _FLAT = 1e-3  # range of the scores that no trained model has
+_ENOUGH = 20  # true rows that are found, from which their scores tell something
 _MOST_LOST = 0.2  # share that is left of a step from which its cause is told
 _TELLING = 0.5  # share of true boxes that a wrong reading of the boxes must match to be named
 
@@ -68,6 +69,34 @@ class Funnel:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class _RowTable:
+    """Finds the row of a box and a class."""
+
+    keys: np.ndarray  # int64 [R], ascending: box x classes + class
+    order: np.ndarray | None  # row of each key; None = they are in order already
+    num_classes: int
+
+    @staticmethod
+    def of(detections: Detections) -> _RowTable:
+        num_classes = int(detections.label.max(initial=0)) + 1
+        keys = detections.box.astype(np.int64) * num_classes + detections.label
+        if (keys[1:] >= keys[:-1]).all():
+            return _RowTable(keys, None, num_classes)
+        order = np.argsort(keys, kind="stable")
+        return _RowTable(keys[order], order, num_classes)
+
+    def rows(self, box: np.ndarray, label: np.ndarray) -> np.ndarray:
+        """The rows of those pairs that have one, int64."""
+        inside = (label >= 0) & (label < self.num_classes)
+        wanted = box[inside] * self.num_classes + label[inside]
+        if not len(self.keys):
+            return np.zeros(0, np.int64)
+        place = np.searchsorted(self.keys, wanted).clip(max=len(self.keys) - 1)
+        place = place[self.keys[place] == wanted]
+        return place if self.order is None else self.order[place]
+
+
 def explain(
     detections: Detections,
     *,
@@ -95,14 +124,18 @@ def explain(
     """
     annotated = np.setdiff1d(truth.annotated(), excluded)
     counted = np.flatnonzero(np.isin(truth.image, annotated))
-    predicted = np.unique(detections.image[np.unique(detections.box)]) if len(detections) else np.zeros(0, np.int64)
-    common = np.intersect1d(np.unique(truth.image[counted]), predicted)
-    rows = np.flatnonzero(np.isin(detections.image[detections.box], common))
-    boxes = np.unique(detections.box[rows])
+    scored = np.zeros(len(detections.xyxy), bool)  # boxes with a row
+    scored[detections.box] = True
+    predicted = np.unique(detections.image[scored])
+    common = np.intersect1d(truth.image[counted], predicted)
+    compared = scored & np.isin(detections.image, common)
+    boxes, rows = np.flatnonzero(compared), np.flatnonzero(compared[detections.box])
+    table = _RowTable.of(detections)
     overlap, place = _overlaps(detections, truth, counted, boxes)
     found = overlap >= iou_threshold
-    right = _scored(detections, truth.label[counted[found]], place[found])
-    labels = np.intersect1d(truth.label[counted], detections.label[rows])
+    right = table.rows(place[found], truth.label[counted[found]])
+    given = np.flatnonzero(np.bincount(detections.label[rows], minlength=len(classes)))
+    labels = np.intersect1d(truth.label[counted], given)
     stages = (
         Stage("annotated keyframes", len(annotated), _NO_TRUTH),
         Stage("true rows (a box with a class) of the evaluated classes on them", len(counted), _NO_CLASS),
@@ -118,13 +151,13 @@ def explain(
             int(found.sum()),
             _other_boxes(detections, truth, counted, boxes, iou_threshold),
         ),
-        Stage("classes in common", len(labels), _other_classes(detections, truth, classes, rows, counted)),
+        Stage("classes in common", len(labels), _other_classes(given, truth, classes, counted)),
         Stage("true rows whose class the overlapping box has", len(right), _NO_RIGHT_CLASS),
     )
     remarks = _loss_remarks(stages, truth, counted) + _class_remarks(truth, counted, classes)
     remarks += _score_remarks(detections, right, rows)
-    if found.any():
-        remarks += _shift_remarks(detections, truth.label[counted[found]], place[found], len(classes))
+    if found.sum() >= _ENOUGH:
+        remarks += _shift_remarks(detections, table, truth.label[counted[found]], place[found])
     return Funnel(stages, tuple(remarks))
 
 
@@ -156,19 +189,6 @@ def _overlaps(
         other=detections.xyxy[order],
     )
     return overlap, np.where(place >= 0, order[place], -1) if len(order) else place
-
-
-def _scored(detections: Detections, label: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The rows that give box `box` the class `label`, for those pairs that have one."""
-    most = int(max(label.max(initial=0), detections.label.max(initial=0))) + 1
-    keys = detections.box.astype(np.int64) * most + detections.label
-    order = np.argsort(keys, kind="stable")
-    wanted = box * most + label
-    place = np.searchsorted(keys[order], wanted)
-    inside = place < len(keys)
-    hit = np.zeros(len(wanted), bool)
-    hit[inside] = keys[order][place[inside]] == wanted[inside]
-    return order[place[hit]]
 
 
 def _other_keys(keys: Sequence[tuple[str, str]], truth: GroundTruth, predicted: np.ndarray) -> str:
@@ -208,10 +228,8 @@ def _other_boxes(
     return f"{told} Predicted corners run from {low:.3g} to {high:.3g}, true ones to {truth.xyxy[counted].max():.3g}."
 
 
-def _other_classes(
-    detections: Detections, truth: GroundTruth, classes: ClassList, rows: np.ndarray, counted: np.ndarray
-) -> str:
-    ours = [str(classes.ids[i]) for i in np.unique(detections.label[rows])[:5].tolist()]
+def _other_classes(given: np.ndarray, truth: GroundTruth, classes: ClassList, counted: np.ndarray) -> str:
+    ours = [str(classes.ids[i]) for i in given[:5].tolist()]
     theirs = [str(classes.ids[i]) for i in np.unique(truth.label[counted])[:5].tolist()]
     return f"predicted class ids ({', '.join(ours)}, ...) and annotated ones ({', '.join(theirs)}, ...) differ."
 
@@ -239,9 +257,11 @@ def _score_remarks(detections: Detections, right: np.ndarray, rows: np.ndarray) 
     remarks = [f"Scores: {scores.min():.4g} to {scores.max():.4g}, median {np.median(scores):.4g}."]
     if scores.max() - scores.min() < _FLAT:
         remarks.append("All scores are the same: the weights were not loaded, or the training diverged.")
-    elif len(right) and len(right) < len(rows):
-        true = scores[np.unique(right)].mean()
-        other = scores[np.setdiff1d(rows, right)].mean()
+    elif len(right) >= _ENOUGH:
+        others = np.zeros(len(scores), bool)
+        others[rows] = True
+        others[right] = False
+        true, other = scores[np.unique(right)].mean(), scores[others].mean() if others.any() else 0.0
         if true <= other:
             remarks.append(
                 f"True classes score {true:.4g} on average, others {other:.4g}: the model has not learnt, its head was "
@@ -250,12 +270,11 @@ def _score_remarks(detections: Detections, right: np.ndarray, rows: np.ndarray) 
     return remarks
 
 
-def _shift_remarks(detections: Detections, label: np.ndarray, box: np.ndarray, num_classes: int) -> list[str]:
+def _shift_remarks(detections: Detections, table: _RowTable, label: np.ndarray, box: np.ndarray) -> list[str]:
     """Whether class ids are off by one: the neighbouring class scores much higher than the true one."""
     means = {}
     for shift in (0, 1, -1):
-        inside = (label + shift >= 0) & (label + shift < num_classes)
-        rows = _scored(detections, label[inside] + shift, box[inside])
+        rows = table.rows(box, label + shift)
         means[shift] = float(np.mean(detections.score[rows])) if len(rows) else 0.0
     best = max(means, key=lambda shift: means[shift])
     if best and means[best] > 2 * means[0] and means[best] > 0.1:

@@ -38,16 +38,18 @@ def check_classes(splits: Sequence[SplitFacts], findings: Findings) -> None:
                 "class-without-example", split=name, file=file, message=f"{which} has no training example{told}"
             )
         elif testing and not tested:
-            findings.add("class-only-in-train", split=name, file=file, message=f"{which}: {learnt} training examples")
+            findings.add("class-only-in-train", split=name, file=file, message=f"{which}: {_examples(learnt)}")
         if 0 < learnt < FEW:
-            findings.add("class-few", split=name, file=file, message=f"{which} has {learnt} training examples")
+            findings.add("class-few", split=name, file=file, message=f"{which} has {_examples(learnt)}")
     used = np.flatnonzero(counts)
     if len(used) > 1 and counts[used].max() >= UNEQUAL * counts[used].min():
         rare, common = used[counts[used].argmin()], used[counts[used].argmax()]
-        message = (
-            f"{classes.names[common]} has {counts[common]} training examples, {classes.names[rare]} {counts[rare]}"
-        )
+        message = f"{classes.names[common]} has {_examples(counts[common])}, {classes.names[rare]} {counts[rare]}"
         findings.add("imbalance", split=name, file=file, message=message)
+
+
+def _examples(count: int) -> str:
+    return f"{count} training example{'' if count == 1 else 's'}"
 
 
 def _compare_lists(splits: Sequence[SplitFacts], findings: Findings) -> None:
