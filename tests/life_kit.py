@@ -76,7 +76,7 @@ class Life:
         self.folder = folder
         self._argv = [str(run_kit.ROOT / "train_net.py"), "--config-file", str(config)]
         self._opts = [*map(str, [*LENGTHS, *kind.opts, *opts])]
-        self._size = kind.size
+        self.kind = kind
         self._starts = 0
 
     @contextlib.contextmanager
@@ -91,16 +91,16 @@ class Life:
         output.mkdir(parents=True)
         argv = [*self._argv, *self._opts, *map(str, opts), "OUTPUT_DIR", str(self.folder)]
         code = _CODE.format(root=str(run_kit.ROOT), before=before, argv=argv)
-        with process_kit.start(code, self._size, output) as members:
+        with process_kit.start(code, self.kind.size, output) as members:
             yield members
 
     def run(self, *opts: object, before: str = "") -> tuple[list[int], str]:
-        """Runs the command to its end: exit statuses of the processes, and what the first one wrote."""
+        """Runs the command to its end: exit statuses of the processes, and what they wrote, one after the other."""
         with self.start(*opts, before=before) as members:
-            return [member.ends() for member in members], members[0].text
+            return [member.ends() for member in members], "\n".join(member.text for member in members)
 
     def finish(self) -> str:
-        """The same command once more, which has to succeed; what its first process wrote."""
+        """The same command once more, which has to succeed; what its processes wrote."""
         statuses, text = self.run()
         assert not any(statuses), text
         return text
