@@ -4,17 +4,17 @@
     python benchmarks/interaction.py --structures only-P only-O only-M --seeds 0
 
 The data set (alphaction/synthetic/interaction.py, made on first use) has classes that need the other person, objects of
-the scene, or the memory: docs/INTERACTION.md. Every run is `train_net.py` with config_files/interaction_tiny.yaml and
-lies in a folder of its own; one that is complete is not repeated, one that was interrupted goes on from its last
-checkpoint. Keys at the end of the line are given to every run (`SOLVER.MAX_ITER 4` for a first look): choose another
---output with them.
+the scene, or the memory: docs/INTERACTION.md. As in the paper, all structures start from the same backbone: the first
+run, `pretrained`, trains the baseline from scratch. The others take its backbone, with batch norm frozen, and a new
+head. Every run is `train_net.py` with config_files/interaction_tiny.yaml and lies in a folder of its own; one that is
+complete is not repeated, one that was interrupted goes on from its last checkpoint. Keys at the end of the line are
+given to every run (`SOLVER.MAX_ITER 4` for a first look): choose another --output with them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -27,6 +27,7 @@ from alphaction.synthetic.interaction import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config_files" / "interaction_tiny.yaml"
+DONE = Path("inference/interaction_val/metrics.json")  # written last
 NODE = "MODEL.IA_STRUCTURE"
 
 
@@ -46,6 +47,13 @@ STRUCTURES: dict[str, tuple[str, ...]] = {
     "only-M": _structure("serial", list("MM")),
 }
 MAIN = ("baseline", "parallel", "serial", "dense")
+PRETRAINING = STRUCTURES["baseline"]
+FINE_TUNING = (
+    *("MODEL.BACKBONE.FROZEN_BN", "True"),
+    *("SOLVER.MAX_ITER", "300"),
+    *("SOLVER.BASE_LR", "0.01"),
+    *("SOLVER.IA_LR_FACTOR", "2.0"),
+)
 
 
 def main() -> None:
@@ -57,34 +65,36 @@ def main() -> None:
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     results: dict[str, list[dict[str, float]]] = {}
-    shares: dict[str, float] = {}
+    weight = args.output.resolve() / "pretrained"
+    train("pretrained", folder=weight, seed=0, opts=(*PRETRAINING, *args.opts))
     for seed in args.seeds:
         for name in args.structures:
-            metrics = run(name, seed=seed, output=args.output, opts=args.opts)
-            shares = kind_shares(metrics)
+            opts = (*FINE_TUNING, *STRUCTURES[name], *args.opts, "MODEL.WEIGHT", str(weight / "model_final.pth"))
+            folder = args.output.resolve() / f"{name}_seed{seed}"
+            metrics = train(
+                f"{name}, seed {seed}", folder=folder, seed=seed, opts=opts, flags=("--transfer", "--no-head")
+            )
             results.setdefault(name, []).append(by_kind(metrics))
+            shares = kind_shares(metrics)
             text = table(results, shares)
             (args.output / "table.md").write_text(text + "\n", encoding="utf-8")
             print(text, flush=True)
 
 
-def run(name: str, *, seed: int, output: Path, opts: Sequence[str] = ()) -> dict:
-    """Trains and tests one structure unless that is done; what its `metrics.json` says."""
-    folder = (output / f"{name}_seed{seed}").resolve()
-    found = sorted(folder.glob("inference/*/metrics.json"))
-    if not (folder / "model_final.pth").is_file() or not found:
+def train(title: str, *, folder: Path, seed: int, opts: Sequence[str], flags: Sequence[str] = ()) -> dict:
+    """Runs train_net.py unless that is done; what the final test wrote to `metrics.json`."""
+    if not (folder / DONE).is_file():
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(ROOT / "train_net.py"), "--config-file", str(CONFIG), "--seed", str(seed)]
-        command += [*opts, *STRUCTURES[name], "OUTPUT_DIR", str(folder)]
-        print(f"{name}, seed {seed}: {folder / 'log.txt'}", flush=True)
+        command += [*flags, "--skip-val-in-train", *opts, "OUTPUT_DIR", str(folder)]
+        print(f"{title}: {folder / 'log.txt'}", flush=True)
         started = time.monotonic()
         with open(folder / "console.txt", "a", encoding="utf-8") as console:
-            done = subprocess.run(command, cwd=ROOT, env=os.environ, stdout=console, stderr=subprocess.STDOUT)
+            done = subprocess.run(command, cwd=ROOT, stdout=console, stderr=subprocess.STDOUT, check=False)
         if done.returncode:
-            sys.exit(f"{name}, seed {seed}: training failed, see {folder / 'console.txt'}")
-        print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
-        [found] = [sorted(folder.glob("inference/*/metrics.json"))]
-    return json.loads(found[0].read_text(encoding="utf-8"))
+            sys.exit(f"{title}: training failed, see {folder / 'console.txt'}")
+        print(f"{title}: {time.monotonic() - started:.0f} s", flush=True)
+    return json.loads((folder / DONE).read_text(encoding="utf-8"))
 
 
 def by_kind(metrics: Mapping) -> dict[str, float]:

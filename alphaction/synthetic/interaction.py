@@ -1,7 +1,7 @@
 """A data set whose classes need the context that interaction blocks look at; see docs/INTERACTION.md.
 
 Two figures stand far apart at the ends of a wide picture; things lie, or do not lie, in the middle between them. In
-each beat each figure stands still, sways to one side and back, or hops up and down again. Four kinds of class:
+each beat each figure stands still, sways slowly to one side and back, or hops up and down quickly. Four kinds of class:
 
 * own: what the figure itself does; its own clip shows it.
 * person: what the other figure does at the same time.
@@ -30,7 +30,7 @@ import numpy as np
 from alphaction.synthetic.folder import Recipe, class_list, make_folder, stamp
 from alphaction.synthetic.render import figure_box
 from alphaction.synthetic.scene import Act, Arm, Beat, Look, Point, Scene, Thing
-from alphaction.synthetic.video import write_video
+from alphaction.synthetic.video import FOR_SMALL_PICTURES, write_video
 
 MOTIONS = ("stand", "sway", "hop")
 THINGS = ("ball", "crate")
@@ -48,10 +48,12 @@ VERSION = 1
 SPLITS = ("train", "val")
 KEYFRAME = 17
 """Frame of a beat that is annotated. A clip of 32 frames around it begins and ends within the beat."""
-FROM_END = (26.0, 30.0)
+FROM_END = (20.0, 23.0)
 """A figure's distance from its end of the picture, pixels."""
-SWING = (11.0, 14.0)
-"""How far a figure goes to one side, or up, before it comes back by the end of the beat; pixels."""
+SWING = {"sway": (8.0, 10.0), "hop": (6.0, 7.5)}
+"""How far a figure goes from its place, pixels."""
+HALF_SWINGS = {"sway": 1, "hop": 6}
+"""Of a beat: whole numbers, so that a figure is back in its place when the next beat begins."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Options:
     val: int = 24
     beats: int = 10
     seed: int = 0
-    height: int = 64
-    width: int = 256
+    height: int = 48
+    width: int = 240
     fps: int = 25
     frames: int = 36
 
@@ -103,10 +105,10 @@ def generate(folder: str | os.PathLike, *, options: Options | None = None) -> Pa
 def plan(rng: np.random.Generator, options: Options) -> Scene:
     """A scene; the same generator state gives the same one."""
     looks = (_look(rng), _look(rng))
-    ground = options.height / 2 + 7
+    middle = options.height / 2
     places = [
-        (float(rng.uniform(*FROM_END)), ground + float(rng.uniform(-2, 2))),
-        (options.width - float(rng.uniform(*FROM_END)), ground + float(rng.uniform(-2, 2))),
+        (float(rng.uniform(*FROM_END)), middle + float(rng.uniform(-1, 1))),
+        (options.width - float(rng.uniform(*FROM_END)), middle + float(rng.uniform(-1, 1))),
     ]
     # Held still through all beats: an arm that moves into its next pose would tell where it was before.
     arms = [(_arm(rng), _arm(rng)) for _ in places]
@@ -168,7 +170,7 @@ def _look(rng: np.random.Generator) -> Look:
         red, green, blue = rng.integers(0, 75, 3) if rng.random() < 0.5 else rng.integers(180, 255, 3)
         return int(red), int(green), int(blue)
 
-    height = float(rng.uniform(33, 37))
+    height = float(rng.uniform(25, 28))
     return Look(height, colour(), colour(), colour(), float(rng.uniform(0, 2 * math.pi)))
 
 
@@ -178,9 +180,9 @@ def _arm(rng: np.random.Generator) -> Arm:
 
 def _act(rng: np.random.Generator, place: Point, arms: tuple[Arm, Arm], *, length: float) -> Act:
     motion = MOTIONS[int(rng.integers(len(MOTIONS)))]
-    reach, side = float(rng.uniform(*SWING)), float(rng.choice((-1, 1)))
-    swing = {"stand": (0.0, 0.0), "sway": (side * reach, 0.0), "hop": (0.0, -reach)}[motion]
-    return Act(frozenset({motion}), place, (0.0, 0.0), arms, swing, 0.0 if motion == "stand" else 0.5 / length)
+    reach = float(rng.uniform(*SWING.get(motion, (0.0, 0.0)))) * float(rng.choice((-1, 1)))
+    swing = {"stand": (0.0, 0.0), "sway": (reach, 0.0), "hop": (0.0, reach)}[motion]
+    return Act(frozenset({motion}), place, (0.0, 0.0), arms, swing, HALF_SWINGS.get(motion, 0) / 2 / length)
 
 
 def _things(rng: np.random.Generator, options: Options) -> tuple[Thing, ...]:
@@ -188,8 +190,8 @@ def _things(rng: np.random.Generator, options: Options) -> tuple[Thing, ...]:
     heights = rng.permutation([0.25, 0.75]) * options.height
     things = []
     for kind, y in zip(THINGS, heights.tolist(), strict=True):
-        place = (options.width / 2 + float(rng.uniform(-6, 6)), y + float(rng.uniform(-4, 4)))
-        radius = float(rng.uniform(7, 9))
+        place = (options.width / 2 + float(rng.uniform(-5, 5)), y + float(rng.uniform(-3, 3)))
+        radius = float(rng.uniform(6, 7.5))
         if rng.random() < 0.5:
             things.append(Thing(kind, place, radius))
     return tuple(things)
@@ -203,7 +205,7 @@ def _make_video(videos: Path, options: Options, split: str, number: int) -> tupl
     target = videos / f"{name}.mp4"
     if not target.is_file():
         unfinished = target.with_suffix(".unfinished")
-        write_video(unfinished, scene, rng=rng, fps=options.fps)
+        write_video(unfinished, scene, rng=rng, fps=options.fps, encoder=FOR_SMALL_PICTURES)
         os.replace(unfinished, target)
     return annotation_rows(name, scene), object_boxes(name, scene)
 

@@ -43,7 +43,7 @@ def _seen_motion(scene, number, figure):
     beat = scene.beats[number]
     places = np.array([beat.acts[figure].place(t) for t in np.linspace(0, beat.end - beat.start, 40)])
     across, down = np.ptp(places, axis=0)
-    assert min(across, down) < 1e-6 and (max(across, down) < 1e-6 or max(across, down) > 10)
+    assert min(across, down) < 1e-6 and (max(across, down) < 1e-6 or max(across, down) > 7)
     return "stand" if max(across, down) < 1 else "sway" if across > down else "hop"
 
 
@@ -75,13 +75,13 @@ def test_no_context_tells_the_classes_of_another():
 
 
 def test_a_persons_surroundings_show_neither_the_other_person_nor_the_things():
-    """84 pixels, as far as one cell of Slowfast-Tiny's map can see, lie between a figure's place and anything else."""
+    """A cell of Slowfast-Tiny's map sees 53 pixels to each side; boxes are pooled from cells up to 16 pixels away."""
     for scene in SCENES[:20]:
         for beat in scene.beats:
-            for act in beat.acts:
-                nearest = min((abs(act.start[0] - edge) for t in beat.things for edge in t.box[::2]), default=999)
-                assert nearest >= 82
-            assert abs(beat.acts[0].start[0] - beat.acts[1].start[0]) > 190
+            (left, *_), (right, *_) = (act.start for act in beat.acts)
+            assert right - left > 190
+            for thing in beat.things:
+                assert min(thing.box[0] - left, right - thing.box[2]) > 53 + 16
 
 
 def test_pixels_near_a_person_do_not_change_with_its_context():
@@ -93,7 +93,7 @@ def test_pixels_near_a_person_do_not_change_with_its_context():
         beat = dataclasses.replace(scene.beats[4], acts=(scene.beats[4].acts[0], other), things=things)
         changed = dataclasses.replace(scene, beats=(*scene.beats[:4], beat, *scene.beats[5:]))
         clips.append(_clip(changed, beat.keyframe))
-    assert np.array_equal(clips[0][:, :, :112], clips[1][:, :, :112])
+    assert np.array_equal(clips[0][:, :, :100], clips[1][:, :, :100])
     assert not np.array_equal(clips[0], clips[1])
 
 
@@ -128,8 +128,8 @@ def test_figures_move_without_jumps():
     for scene in SCENES[:5]:
         for figure in (0, 1):
             places = np.array([scene.pose(figure, frame / OPTIONS.fps).place for frame in range(OPTIONS.frames * 10)])
-            assert np.abs(np.diff(places, axis=0)).max() < 4
-            assert (places > [11, 20]).all() and (places < [OPTIONS.width - 11, OPTIONS.height - 18]).all()
+            assert np.abs(np.diff(places, axis=0)).max() < 6
+            assert (places > [9, 14]).all() and (places < [OPTIONS.width - 9, OPTIONS.height - 14]).all()
 
 
 def test_the_configurations_memory_holds_beat_after_beat():
@@ -159,7 +159,7 @@ def test_the_set_is_read_as_any_other(tmp_path):
         assert boxes and {box["image_id"] for box in boxes} <= images
         for box in boxes:
             x, y, w, h = box["bbox"]
-            assert 100 < x < x + w < 156 and 0 <= y < y + h <= SMALL.height and w == h
+            assert 100 < x < x + w < 140 and 0 <= y < y + h <= SMALL.height and w == h
     assert len(list((tmp_path / "set" / "videos").iterdir())) == 3
 
 
