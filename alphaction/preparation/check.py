@@ -128,13 +128,13 @@ def _video_rows(split: SplitFacts) -> list[VideoRow]:
     rows = []
     for movie, entry in enumerate(split.files):
         info = split.check.infos.get(movie)
-        whole = entry.info is not None
-        seconds = split.ends.get(movie, entry.info.duration if whole else len(entry.clips or ()))
+        length = entry.info.duration if entry.info is not None else float(len(entry.clips or ()))
+        seconds = split.ends.get(movie, length)
         rows.append(
             VideoRow(
                 split=split.name,
                 video=entry.movie,
-                seconds=round(float(seconds), 3),
+                seconds=round(seconds, 3),
                 fps=round(info.fps, 3) if info else 0.0,
                 width=info.width if info else 0,
                 height=info.height if info else 0,

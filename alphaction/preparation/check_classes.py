@@ -27,8 +27,10 @@ def check_classes(splits: Sequence[SplitFacts], findings: Findings) -> None:
         return
     classes = training[0].raw.classes
     testing = [split for split in splits if not split.training and split.raw.classes.ids == classes.ids]
-    counts = sum(split.label_counts() for split in training if split.raw.classes.ids == classes.ids)
-    measured = sum((split.label_counts() for split in testing), np.zeros(len(classes), np.int64))
+    counts, measured = (
+        np.sum([np.zeros(len(classes), np.int64), *(split.label_counts() for split in some)], axis=0)
+        for some in ([split for split in training if split.raw.classes.ids == classes.ids], testing)
+    )
     file, name = training[0].source, training[0].name
     for class_id, title, learnt, tested in zip(classes.ids, classes.names, counts, measured, strict=True):
         which = f"class {class_id}" if str(class_id) == title else f"class {class_id} ({title})"

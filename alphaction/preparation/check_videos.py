@@ -57,14 +57,16 @@ def check_unannotated(splits: Sequence[SplitFacts], findings: Findings) -> None:
             roots.setdefault(os.path.realpath(split.spec["video_root"]), []).append(split)
     for users in roots.values():
         index = users[0].index
+        if index is None:
+            continue
         used = {os.path.basename(entry.path) for user in users for entry in user.files}
         used |= {name for user in users for name in user.raw.movies}
         spare = [name for name in index.names() if not {name, *index.files_of(name)} & used]
         for entry in index.find(spare):
             if not (entry.problem and os.path.isdir(index.root / entry.movie)):  # a folder without clips is no video
-                split = "" if len(users) > 1 else users[0].name
+                name = "" if len(users) > 1 else users[0].name
                 where = entry.path or str(index.root / entry.movie)
-                findings.add("video-unannotated", split=split, file=where, message="no annotation names this video")
+                findings.add("video-unannotated", split=name, file=where, message="no annotation names this video")
 
 
 def check_same_content(splits: Sequence[SplitFacts], findings: Findings) -> None:
@@ -111,7 +113,7 @@ def _missing(split: SplitFacts, findings: Findings) -> None:
 
 
 def _nearest(movie: str, split: SplitFacts) -> str:
-    names = {name.casefold(): name for name in split.index.names()}
+    names = {name.casefold(): name for name in (split.index.names() if split.index is not None else ())}
     near = difflib.get_close_matches(movie.casefold(), names, n=1, cutoff=_ALIKE)
     return f"; the nearest name there is {names[near[0]]}" if near else ""
 
@@ -119,12 +121,13 @@ def _nearest(movie: str, split: SplitFacts) -> str:
 def _missing_clips(split: SplitFacts, movie: int, problems: list[str], findings: Findings) -> list[str]:
     """Tells of every keyframe whose second has no clip or an empty one; returns the other problems of the movie."""
     raw, entry = split.raw, split.files[movie]
+    clips = entry.clips or {}
     late = set(split.check.past_end)
     for row in np.flatnonzero((raw.movie == movie) & ~split.check.usable).tolist():
         second = int(np.floor(raw.time[row] + EPSILON))
         if row in late:
             continue
-        if second not in entry.clips:
+        if second not in clips:
             told = f"{entry.path} has no clip for second {second}"
         else:
             empty = [clip for clip in sorted(entry.empty) if abs(clip - second) <= REACH]
@@ -175,7 +178,7 @@ def _decode_video(entry: MovieFiles, times: np.ndarray) -> _Decoded:
     except (VideoError, OSError) as error:
         return _Decoded(None, [("video-unreadable", str(error))])
     try:
-        promised = entry.info.duration
+        promised = entry.info.duration if entry.info is not None else 0.0
         frames = video.index.times
         end = float(frames[-1]) + video.index.last_duration
         if end < promised - max(_HEADER_SLACK, _HEADER_SHARE * promised):
@@ -223,8 +226,7 @@ def _late(split: SplitFacts, findings: Findings) -> None:
         findings.add("times-are-frames", split=split.name, file=split.source, message=message)
     for row in sorted(late):
         movie, time = int(raw.movie[row]), float(raw.time[row])
-        end = split.ends.get(movie)
-        length = describe_end(split.files[movie]) if end is None else f"ends at {end:.2f} s"
+        length = f"ends at {split.ends[movie]:.2f} s" if movie in split.ends else describe_end(split.files[movie])
         message = f"{raw.name_keyframe(row)} is past the end of the video ({length})"
         name = raw.movies[movie]
         where = split.row_of_keyframe(row)

@@ -19,7 +19,9 @@ from alphaction.preparation.check import check_dataset
 from alphaction.preparation.check_findings import KINDS, LEVELS
 from alphaction.preparation.check_script import main
 from alphaction.preparation.check_split import split_names
+from alphaction.preparation.check_text import report_text
 from alphaction.preparation.check_videos import fitting_rate
+from alphaction.structures import ClassList
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "DATA_CHECKS.md"
 
@@ -199,6 +201,26 @@ def test_collecting_finds_what_stops_a_run(folder):
         else:
             assert not refused, content
     assert stopped > 50
+
+
+def test_any_table_of_rows_is_checked_to_the_end(folder):
+    """Random damage of a CSV: the check ends well, and has an error whenever a run could not read the file."""
+    odd = ["", "x", "nan", "inf", "-1", "1e400", "0.5", '"', "\u0663", "9" * 40, "v", "w", "7", "1,1"]
+    rng = random.Random(1)
+    stopped = 0
+    for _ in range(60):
+        rows = [["v", f"{i % 3}", "0.1", "0.1", "0.5", "0.6", f"{1 + i % 2}", f"{i}"] for i in range(6)]
+        for _ in range(rng.choice([1, 1, 3])):
+            rng.choice(rows)[rng.randrange(8)] = rng.choice(odd)
+        path = put(folder, "".join(",".join(row) + "\n" for row in rows))
+        report = check_dataset([path], decode=False)
+        assert report_text(report) and json.dumps(report.as_json())
+        try:
+            read_annotations(folder / "train.csv", ClassList((1, 2), ("walk", "run")))
+        except UserError:
+            stopped += 1
+            assert report.findings.count("error")
+    assert stopped > 20
 
 
 def test_usable_persons_are_those_of_the_loader(folder):

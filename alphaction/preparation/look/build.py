@@ -60,6 +60,8 @@ class Looker:
         if sample is None:
             return None
         clip = sample.fast if sample.fast is not None else sample.slow
+        if clip is None:
+            return None
         frames = pad_clips([clip], size_divisibility=self._divisor)[0].permute(1, 2, 3, 0).numpy()
         keyframe = int(self.dataset.keyframes[index])
         picture = np.ascontiguousarray(self.dataset.keyframe_image(keyframe))
@@ -164,7 +166,7 @@ def _boxed(sample: ClipSample, tags: Sequence[str]) -> Boxed:
 
 
 def _actions(names: Sequence[str], labels: np.ndarray) -> str:
-    return ", ".join(names[k] for k in np.flatnonzero(labels)) or "no action"
+    return ", ".join(names[k] for k in np.flatnonzero(labels).tolist()) or "no action"
 
 
 def _timing(cfg: CfgNode) -> tuple[float, np.ndarray | None]:
