@@ -31,7 +31,7 @@ from alphaction.errors import ConfigError
 from alphaction.modeling import build_detection_model
 from alphaction.solver import build_optimizer, build_scheduler, scale_to_batch
 from alphaction.utils.seed import seed_all, seed_rank
-from alphaction.utils.stop import Interrupted, StopRequest
+from alphaction.utils.stop import StopRequest, telling
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,8 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
         before: dict[str, float] = {}
         if cfg.TEST.EVAL_AT_START and state.iteration == 0 and not flags.skip_validation:
             logger.info("Validation before training:")
-            before = validate_at(0)
+            with telling("stopped before training; nothing is saved yet. The same command begins again."):
+                before = validate_at(0)
         loader = build_loader(
             cfg,
             train_set,
@@ -209,17 +210,14 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
         )
         tell_unreadable(train_set, processes=processes)
         del memory, state, loader, step  # the final test fills a memory of its own
-        try:
+        over = (
+            f"stopped in the final test. Training is complete, {FINAL}.pth holds it: the same command makes the test."
+        )
+        with telling(over):
             for result in test(quiet=False) if not flags.skip_final_test else ():
                 writer.write({f"{result.name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": result.mAP}, finished)
                 if result.name in before:
                     logger.info("%s: mAP %.4f before training, %.4f now", result.name, before[result.name], result.mAP)
-        except Interrupted as asked:
-            raise Interrupted(
-                f"stopped in the final test (signal {asked.signal}). Training is complete, {FINAL}.pth is its result: "
-                "the same command makes the test.",
-                signal=asked.signal,
-            ) from asked
     writer.close()
     if cfg.SOLVER.KEEP_BEST and best.is_known:
         logger.info(

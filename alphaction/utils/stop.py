@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -31,6 +32,15 @@ class Interrupted(Exception):
 
     def __reduce__(self) -> tuple:  # exceptions travel between processes
         return _interrupted, (str(self), self.signal)
+
+
+@contextlib.contextmanager
+def telling(text: str) -> Iterator[None]:
+    """An `Interrupted` that leaves the block says `text` after the signal's name, e.g. how to go on."""
+    try:
+        yield
+    except Interrupted as asked:
+        raise Interrupted(f"{signal.Signals(asked.signal).name}: {text}", signal=asked.signal) from asked
 
 
 class StopRequest:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from alphaction.utils import stop
 from alphaction.utils.distributed import Processes
-from alphaction.utils.stop import Interrupted, StopRequest, shield_worker
+from alphaction.utils.stop import Interrupted, StopRequest, shield_worker, telling
 
 
 def send(number):
@@ -72,6 +72,14 @@ def test_all_processes_agree_on_the_signal():
 def test_the_exception_travels_between_processes():
     copy = pickle.loads(pickle.dumps(Interrupted("stopped", signal=15)))
     assert (str(copy), copy.signal) == ("stopped", 15)
+
+
+def test_what_an_interrupted_run_says():
+    with pytest.raises(Interrupted) as stopped, telling("stopped in the test."):
+        raise Interrupted("batch 3", signal=signal.SIGTERM)
+    assert (str(stopped.value), stopped.value.signal) == ("SIGTERM: stopped in the test.", signal.SIGTERM)
+    with telling("nothing"):
+        pass
 
 
 class Pids:
