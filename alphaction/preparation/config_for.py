@@ -60,7 +60,10 @@ def generate_config(
         name=DatasetCatalog.get(train)["name"].removesuffix("_train"),
         classes=annotations.classes.names,
         clips=int((persons > 0).sum()),
-        size=(int(annotations.size.min()), float(np.max(np.maximum(height, width) / np.minimum(height, width)))),
+        size=(
+            int(np.median(annotations.size.min(axis=1))),
+            float(np.max(np.maximum(height, width) / np.minimum(height, width))),
+        ),
         single_label=bool((labels == 1).all()),
         person_boxes=bool(spec.get("box_file")),
         most_persons=int(persons.max()),

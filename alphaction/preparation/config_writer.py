@@ -12,6 +12,7 @@ import torch
 
 from alphaction.preparation.prepare_evidence import count
 
+_WIDEST = 2.4  # long side over short side; wider pictures are shrunk
 WEIGHTS = "data/models/pretrained_models/"
 
 
@@ -101,7 +102,7 @@ class Facts:
         name: of the data set.
         classes: names in the order of the ids.
         clips: keyframes with persons to train on.
-        size: (short side, long side over short side at most) of the videos, in pixels.
+        size: (short side of the middle one in pixels, long side over short side of the widest) of the videos.
         single_label: every person has exactly one action.
         person_boxes: there are detected boxes of the validation split.
         most_persons: in one training clip.
@@ -150,11 +151,11 @@ def make_plan(facts: Facts) -> Plan:
     short, shape = facts.size
     largest = 256 if facts.machine.gpu or not facts.from_scratch else 128
     min_size = max(min(largest, short // 16 * 16), 32)
-    max_size = math.ceil(min_size * shape / 16) * 16
+    max_size = math.ceil(min_size * min(shape, _WIDEST) / 16) * 16
     frames = body.frame_num // body.tau * (1 + body.alpha)
     clip_gib = frames * min_size * min(max_size, 2 * min_size) * body.bytes_per_pixel / 2**30
     if facts.machine.gpu:
-        fitting = int((facts.machine.gib * 0.85 - body.fixed_gib) / clip_gib) * max(facts.machine.gpus, 1)
+        fitting = int((facts.machine.gib * 0.85 - body.fixed_gib) / clip_gib)
         batch = _power_of_two(min(fitting, 16, max(facts.clips // 8, 1)))
     else:
         batch = _power_of_two(min(8 if name == "Slowfast-Tiny" else 2, max(facts.clips // 2, 1)))
@@ -218,7 +219,7 @@ def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
             "  IA_STRUCTURE:",
             "    ACTIVE: False # interaction of persons; config_files/resnet50_4x16f_denseserial.yaml shows its keys",
             "INPUT:",
-            f"  # The videos' short side is {facts.size[0]} pixels or more.",
+            f"  # Half of the videos have a short side of {facts.size[0]} pixels or more.",
             f"  MIN_SIZE_TRAIN: {plan.min_size}",
             f"  MAX_SIZE_TRAIN: {plan.max_size}",
             f"  MIN_SIZE_TEST: {plan.min_size}",
@@ -241,8 +242,7 @@ def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
             f"  NUM_WORKERS: {min(4, facts.machine.cores)}",
             "  SIZE_DIVISIBILITY: 16",
             "SOLVER:",
-            f"  # Clips per batch: as many as fit into {facts.machine if facts.machine.gpu else 'most machines'}.",
-            f"  VIDEOS_PER_BATCH: {plan.batch}",
+            *_batch_lines(facts, plan),
             "  # Suits the batch and the number of classes; with half the batch half of it.",
             f"  BASE_LR: {plan.base_lr}",
             "  BIAS_LR_FACTOR: 2",
@@ -311,6 +311,22 @@ def _single_label_lines(facts: Facts) -> list[str]:
         "    # NUM_OBJECT_MANIPULATION_CLASSES: 0",
         "    # NUM_PERSON_INTERACTION_CLASSES: 0",
     ]
+
+
+def _batch_lines(facts: Facts, plan: Plan) -> list[str]:
+    machine = facts.machine
+    lines = [
+        f"  # Clips per batch, estimated to fit into {machine.gib:.0f} GiB of GPU memory."
+        if machine.gpu
+        else "  # Clips per batch, small since there is no GPU."
+    ]
+    if machine.gpus > 1:
+        lines += [
+            f"  # All {machine.gpus} GPUs: torchrun --nproc_per_node {machine.gpus} train_net.py ... with",
+            f"  # SOLVER.AUTO_SCALE True SOLVER.VIDEOS_PER_BATCH {plan.batch * machine.gpus}; rate and schedule follow.",
+        ]
+    lines += ['  # PRECISION: "bfloat16" # less memory and quicker on GPUs since 2020'] if machine.gpu else []
+    return [*lines, f"  VIDEOS_PER_BATCH: {plan.batch}"]
 
 
 def _box_lines(facts: Facts) -> list[str]:

@@ -15,7 +15,7 @@ from alphaction.preparation.prepare_persons import read_person_boxes
 from alphaction.preparation.prepare_report import Collected
 from alphaction.preparation.prepare_rows import Split, class_notes, split_by_lists, split_by_share, thin
 from alphaction.preparation.prepare_videos import Matched, ProbeCache, VideoFolder, match_videos
-from alphaction.preparation.sources import Source, SourceFiles, find_files, read_head, read_sources
+from alphaction.preparation.sources import Source, SourceFiles, find_files, read_head, read_sources, some
 from alphaction.preparation.sources_csv import read_csv
 from alphaction.preparation.sources_cvat import read_cvat
 from alphaction.preparation.sources_json import read_json
@@ -146,9 +146,16 @@ def _split(
         for video, paths in gathered.sides.items():
             for path in paths:
                 sides[by_name[path]].add(video)
-        return split_by_lists(videos, sides["train"], sides["val"], evidence="the names of the annotation files")
+        return split_by_lists(
+            videos, sides["train"], sides["val"], evidence=f"the names of the annotation files ({_told_sides(by_name)})"
+        )
     share = 0.2 if options.val_share is None else options.val_share
     return split_by_share(videos, table.counts(classes.list.ids), val_share=share, seed=options.seed)
+
+
+def _told_sides(by_name: Mapping[str, str]) -> str:
+    sides = {side: [Path(path).name for path, found in by_name.items() if found == side] for side in ("train", "val")}
+    return "; ".join(f"{side}: {some(names)}" for side, names in sides.items())
 
 
 def _side(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def facts_of(made: Collected, output: Path, name: str, wishes: ConfigWishes, mac
         name=name or output.name,
         classes=made.classes.list.names,
         clips=table.num_clips(made.split.train),
-        size=(min(min(info.width, info.height) for info in infos), max(shapes)),
+        size=(int(statistics.median_low(min(info.width, info.height) for info in infos)), max(shapes)),
         single_label=table.single_label(),
         person_boxes=bool(made.boxes.of(made.split.val)),
         most_persons=max(len(p) for video in made.split.train for p in table.videos[video].values()),
