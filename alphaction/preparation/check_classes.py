@@ -23,10 +23,14 @@ def check_classes(splits: Sequence[SplitFacts], findings: Findings) -> None:
     """Classes that cannot be learnt or measured, and classes of very different sizes."""
     _compare_lists(splits, findings)
     training = [split for split in splits if split.training]
+    if not training and len(splits) == 1 and not splits[0].testing:
+        training = list(splits)
     if not training:
         return
     classes = training[0].raw.classes
-    testing = [split for split in splits if not split.training and split.raw.classes.ids == classes.ids]
+    testing = [
+        split for split in splits if not any(split is one for one in training) and split.raw.classes.ids == classes.ids
+    ]
     counts, measured = (
         np.sum([np.zeros(len(classes), np.int64), *(split.label_counts() for split in some)], axis=0)
         for some in ([split for split in training if split.raw.classes.ids == classes.ids], testing)

@@ -6,6 +6,7 @@ Shapes: N keyframes, P persons, K classes.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -62,7 +63,18 @@ class SplitFacts:
 
     @property
     def training(self) -> bool:
-        return "train" in self.name.lower() and "val" not in self.name.lower().replace("trainval", "train")
+        """Whether its name says that it is trained on."""
+        return any(word.startswith("train") for word in self._words())
+
+    @property
+    def testing(self) -> bool:
+        """Whether its name says that it is tested on."""
+        return not self.training and any(word.startswith(("val", "test", "dev", "eval")) for word in self._words())
+
+    def _words(self) -> list[str]:
+        reference = split_reference(self.name)
+        name = reference[1] if reference is not None and reference[1] else self.name
+        return [word for word in re.split(r"[^a-z]+", name.lower()) if word]
 
     @property
     def source(self) -> str:

@@ -18,7 +18,7 @@ from alphaction.errors import UserError
 from alphaction.preparation.check import check_dataset
 from alphaction.preparation.check_findings import KINDS, LEVELS
 from alphaction.preparation.check_script import main
-from alphaction.preparation.check_split import split_names
+from alphaction.preparation.check_split import SplitFacts, split_names
 from alphaction.preparation.check_text import report_text
 from alphaction.preparation.check_videos import fitting_rate
 from alphaction.structures import ClassList
@@ -158,6 +158,23 @@ def test_names_of_splits(folder):
     assert split_names([path]) == [("train", f"{path}:train"), ("val", f"{path}:val")]
     assert split_names([f"{path}:val"]) == [("val", f"{path}:val")]
     assert split_names(["tiny_train"]) == [("tiny_train", "tiny_train")]
+
+
+@pytest.mark.parametrize(
+    ("name", "training", "testing"),
+    [
+        ("train", True, False),
+        ("carnival_train_v2", True, False),
+        ("trainval", True, False),
+        ("ava_video_val_v2.2", False, True),
+        ("data/train/dataset.yaml:test", False, True),
+        ("all", False, False),
+    ],
+)
+def test_split_that_is_trained_on(name, training, testing):
+    split = object.__new__(SplitFacts)
+    split.name = name
+    assert (split.training, split.testing) == (training, testing)
 
 
 @pytest.mark.parametrize(
