@@ -10,10 +10,10 @@ class UserError(Exception):
     """A mistake in the input or the environment that the user can correct.
 
     Attributes:
-        told_elsewhere: another process of the run has met the same error and tells it.
+        told_elsewhere: whether another process of the run has met the same error and tells it; None = unknown.
     """
 
-    told_elsewhere: bool = False
+    told_elsewhere: bool | None = None
 
     def __init__(self, message: str = "") -> None:
         # A DataLoader re-raises a worker's exception as `type(message + worker traceback)`. The user needs

@@ -132,7 +132,7 @@ class Processes:
             self.from_main((result, error and _portable(error)))
         else:
             result, error = self.from_main((None, None))
-            _mark_as_told(error)
+        _mark_as_told(error, elsewhere=not self.is_main)
         if error is not None:
             raise error
         return result
@@ -165,14 +165,13 @@ def first_error(errors: Sequence[Exception | None], rank: int) -> Exception | No
     first = next((i for i, error in enumerate(errors) if error is not None), None)
     if first is None:
         return None
-    if first != rank:
-        _mark_as_told(errors[first])
+    _mark_as_told(errors[first], elsewhere=first != rank)
     return errors[first]
 
 
-def _mark_as_told(error: Exception | None) -> None:
+def _mark_as_told(error: Exception | None, *, elsewhere: bool) -> None:
     if isinstance(error, UserError):
-        error.told_elsewhere = True
+        error.told_elsewhere = elsewhere
 
 
 def _portable(error: Exception) -> Exception:

@@ -119,7 +119,7 @@ def _end_badly(watcher: watch.Watch, error: BaseException) -> NoReturn:
         raise watch.LostProcess(verdict) from error
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     watcher.close(error=text)
-    if isinstance(error, UserError) and not error.told_elsewhere:
+    if isinstance(error, UserError) and error.told_elsewhere is None:
         error.told_elsewhere = watcher.is_told_before(text)
     raise error
 
