@@ -64,11 +64,12 @@ _C.MODEL.ROI_ACTION_HEAD.FOCAL_LOSS.GAMMA = 2.0
 # Share of the positive examples in [0, 1], negative ones count 1 - ALPHA; -1 = no such weighting.
 _C.MODEL.ROI_ACTION_HEAD.FOCAL_LOSS.ALPHA = -1.0
 
-# Ours. Factor of each class's loss, in the order of the classes, at least 0; () = all 1.
+# Ours. Factor of each class's loss, in the order of the classes, at least 0; () = all 1. Among exclusive classes it is
+# the factor of the persons who have the class.
 _C.MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS = ()
 # Ours. Classes that are rare in the training set count more: by (1 / number of persons with the class) to this power,
-# scaled so that the mean over the classes of a group is 1. 0 = off, 0.5 = root, 1 = fully; in [0, 1]. A factor on top
-# of CLASS_WEIGHTS.
+# scaled so that the mean over the classes of a group is 1; classes without any person keep 1. 0 = off, 0.5 = root,
+# 1 = fully; in [0, 1]. A factor on top of CLASS_WEIGHTS.
 _C.MODEL.ROI_ACTION_HEAD.CLASS_BALANCE = 0.0
 
 # -------------------------------------------------------------------------------------------------------- backbone
@@ -86,8 +87,8 @@ _C.MODEL.BACKBONE.BN_EPSILON = 1e-05
 _C.MODEL.BACKBONE.BN_INIT_GAMMA = 0.0
 # Ours. True: trainable batch norms see the clips of all processes at once (GPUs only).
 _C.MODEL.BACKBONE.SYNC_BN = False
-# Ours. True: the activations of each residual stage are computed again in the backward pass instead of kept: less
-# memory, about a third more time.
+# Ours. True: the activations within each residual block are computed again in the backward pass instead of kept: less
+# memory, about a third more time, the same results.
 _C.MODEL.BACKBONE.ACTIVATION_CHECKPOINTING = False
 
 # Non-local blocks of the I3D bodies, as for SlowFast below.
@@ -293,12 +294,13 @@ _C.SOLVER.REFERENCE_BATCH = 0
 _C.SOLVER.OPTIMIZER = "sgd"
 # Ours. Decay of AdamW's running means of the gradients and of their squares; two numbers in [0, 1).
 _C.SOLVER.ADAMW_BETAS = (0.9, 0.999)
-# Ours. Arithmetic of the training pass: "float32", "bfloat16", or "float16" (GPUs only, with a loss scale that adapts).
-# Weights stay float32.
+# Ours. Arithmetic of the training pass: "float32", "bfloat16", or "float16" (with a loss scale that adapts; it works on
+# processors, too, but slowly). Weights, losses and the memory stay float32, tests are made in float32.
 _C.SOLVER.PRECISION = "float32"
 # Ours. Longest allowed gradient (norm over all weights); longer ones are shortened to it; 0 = off.
 _C.SOLVER.MAX_GRAD_NORM = 0.0
-# Ours. A loss that is not finite: "raise" ends the run and names the clips, "skip" leaves the batch out and counts it.
+# Ours. A loss that is not finite: "raise" ends the run and names the clips, "skip" leaves the batch out and counts it;
+# 100 in a row end the run. With MAX_GRAD_NORM so do gradients that are not finite.
 _C.SOLVER.ON_NONFINITE = "raise"
 # Ours. Validation and test use a running mean of the weights (exponential moving average), of which each iteration
 # keeps this share, e.g. 0.999; in [0, 1); 0 = off.

@@ -7,11 +7,12 @@ processes, and what the parts give is added up.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -30,6 +31,10 @@ from alphaction.structures import ClipBatch, DetectorOutput, RoiFeatures
 from alphaction.utils.distributed import ALONE, Processes
 
 logger = logging.getLogger(__name__)
+
+# The newer name of the option, where there is one: the older one then warns.
+_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+_BUFFERS_STAY = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 _ADVICE = (
     "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or set SOLVER.MAX_GRAD_NORM; SOLVER.ON_NONFINITE skip leaves "
@@ -64,6 +69,20 @@ class StepOptions:
     max_skipped: int = 100
 
 
+@dataclass
+class _Work:
+    """What a process's parts of a batch have in common.
+
+    Attributes:
+        num_boxes: persons of the whole batch.
+        figures, features: of the parts so far; features only for a memory.
+    """
+
+    num_boxes: float
+    figures: Figures = field(default_factory=Figures)
+    features: list[RoiFeatures] = field(default_factory=list)
+
+
 class TrainStep:
     """What happens with a batch.
 
@@ -89,8 +108,10 @@ class TrainStep:
         scaler: GradScaler | None = None,
         averaged: AveragedWeights | None = None,
     ) -> None:
-        # Running statistics of batch norms stay each process's own: see `share_statistics`.
-        self._model = model if processes.size == 1 else DistributedDataParallel(model, broadcast_buffers=False)
+        self._model = model
+        # Adds up the gradients of all processes in the backward pass of each process's last part; those before add
+        # theirs to it, past this wrapper. Statistics of batch norms stay each process's own: see `share_statistics`.
+        self._network = model if processes.size == 1 else DistributedDataParallel(model, **_BUFFERS_STAY)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._criterion = criterion
         self._optimizer = optimizer
@@ -121,26 +142,28 @@ class TrainStep:
         self._optimizer.zero_grad(set_to_none=True)
         if self._options.skip_nonfinite:
             self._statistics.keep()
-        figures, features = Figures(), []
+        work = _Work(num_boxes=persons)
         *first, last = parts or [None]
         for part in first:
-            with self._own_gradients():
-                self._backward(self._forward(part, persons, figures, features))
-        with nullcontext() if everyone else self._own_gradients():
-            loss = None if last is None else self._forward(last, persons, figures, features)
-            values = figures.read()
-            sums = joined(values, self._processes, everyone=everyone)
-            if not math.isfinite(sums[TOTAL]):
-                return self._leave_out(f"the loss is {sums[TOTAL]}", _causes(parts, values), iteration)
-            if loss is not None:
-                self._backward(loss)
+            self._backward(self._forward(self._model, part, work))
+        loss = None
+        if last is not None:
+            loss = self._forward(self._network if everyone else self._model, last, work)
+        values = work.figures.read()
+        sums = joined(values, self._processes, everyone=everyone)
+        finite = math.isfinite(sums[TOTAL])
+        # DistributedDataParallel waits for the backward pass of each forward pass.
+        if loss is not None and (finite or self._network is not self._model):
+            self._backward(loss)
+        if not finite:
+            return self._leave_out(f"the loss is {sums[TOTAL]}", _causes(parts, values), iteration)
         if not everyone:
             self._average_gradients()
         changed = self._update()
         if changed is None:
             return self._leave_out("the gradients are not finite", _causes(parts), iteration)
         if self._memory is not None:
-            known = _joined_features(batch, features) if parts else None
+            known = _joined_features(batch, work.features) if parts else None
             self._memory.update(batch if parts else None, known, loss=sums[TOTAL])
         return logged(sums) | changed | self._counts()
 
@@ -161,27 +184,23 @@ class TrainStep:
         logger.warning("A batch is left out: with SYNC_BN every process needs clips with persons, got %s.", counts)
         return False
 
-    def _forward(self, part: ClipBatch, persons: float, figures: Figures, features: list[RoiFeatures]) -> Tensor:
+    def _forward(self, network: nn.Module, part: ClipBatch, work: _Work) -> Tensor:
         """The part's total loss; notes its figures and, for the memory, its features."""
         part = part.to(self._device, non_blocking=True)
         around = () if self._memory is None else (self._memory.window(part.keys),)
         kind = self._options.autocast
         with nullcontext() if kind is None else torch.autocast(self._device.type, dtype=kind):
-            output: DetectorOutput = self._model(part, *around)
-        result = self._criterion(output.logits, part.labels, num_boxes=persons)
-        figures.add(result)
+            output: DetectorOutput = network(part, *around)
+        result = self._criterion(output.logits, part.labels, num_boxes=work.num_boxes)
+        work.figures.add(result)
         if self._memory is not None:
-            features.append(output.features)
+            work.features.append(output.features)
         return result.total
 
     def _backward(self, loss: Tensor) -> None:
         if self._processes.size > 1:
             loss = loss * self._processes.size  # the mean over the processes makes a sum of it again
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
-
-    def _own_gradients(self) -> AbstractContextManager[None]:
-        """Backward passes that are not shared with the other processes."""
-        return self._model.no_sync() if isinstance(self._model, DistributedDataParallel) else nullcontext()
 
     def _average_gradients(self) -> None:
         """What DistributedDataParallel does, by hand: it cannot do with a process that has nothing."""

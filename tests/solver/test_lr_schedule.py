@@ -14,6 +14,7 @@ META, ARRAYS = goldens.load("lr_schedule")
 
 def _config(name, opts=()):
     cfg = CfgNode(goldens.config_record("defaults"))
+    cfg.SOLVER.OPTIMIZER = "sgd"  # a key of ours, at its default
     if name:
         changes = goldens.config_record(name)
         cfg.merge_from_list([value for item in changes.items() for value in item])

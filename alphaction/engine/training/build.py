@@ -69,6 +69,7 @@ def build_step(
     solver = cfg.SOLVER
     told = {
         "ACCUMULATION_STEPS": (solver.ACCUMULATION_STEPS, 1),
+        "OPTIMIZER": (solver.OPTIMIZER, "sgd"),
         "PRECISION": (solver.PRECISION, "float32"),
         "MAX_GRAD_NORM": (solver.MAX_GRAD_NORM, 0),
         "ON_NONFINITE": (solver.ON_NONFINITE, "raise"),
