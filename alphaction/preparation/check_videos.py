@@ -15,10 +15,10 @@ import numpy as np
 
 from alphaction.dataset.keyframe_check import EPSILON, REACH, describe_end
 from alphaction.dataset.sampling import nearest_frames
-from alphaction.dataset.video_file import VideoFile
+from alphaction.dataset.video_file import VideoFile, probe
 from alphaction.dataset.video_index import MovieFiles, in_threads
 from alphaction.errors import VideoError
-from alphaction.preparation.check_findings import Findings
+from alphaction.preparation.check_findings import KINDS, Findings
 from alphaction.preparation.check_split import SplitFacts
 
 _RATES = (24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60000 / 1001, 60.0)
@@ -106,7 +106,8 @@ def _missing(split: SplitFacts, findings: Findings) -> None:
         for problem in problems:
             code = "video-missing" if problem == entry.problem and not entry.path else "video-unreadable"
             hint = _nearest(entry.movie, split) if code == "video-missing" else ""
-            message = f"{entry.movie} ({keyframes[movie]} keyframes): {problem}{hint}"
+            count = f"{keyframes[movie]} keyframe{'' if keyframes[movie] == 1 else 's'}"
+            message = f"{entry.movie} ({count}): {problem}{hint}"
             row = split.row_of_keyframe(int(first[movie])) if keyframes[movie] else ""
             findings.add(code, split=split.name, file=split.source, row=row, message=message, movie=entry.movie)
             split.states[movie] = code.removeprefix("video-")
@@ -151,23 +152,41 @@ class _Decoded:
 
 
 def _decode(split: SplitFacts, findings: Findings) -> None:
-    """Decodes the first, middle and last keyframe of every whole video and looks at the times of its frames."""
+    """Decodes the first, middle and last keyframe of every video and looks at the times of its frames."""
     raw = split.raw
     order = np.lexsort((raw.time, raw.movie))
     groups = np.split(order, np.searchsorted(raw.movie[order], np.arange(1, len(raw.movies))))
     jobs: list[tuple[int, MovieFiles, np.ndarray]] = []
     for movie, (entry, rows) in enumerate(zip(split.files, groups, strict=True)):
         times = raw.time[rows[split.check.usable[rows]]]
-        if entry.info is not None and not entry.problem:
-            chosen = times[[0, len(times) // 2, len(times) - 1]] if len(times) else np.zeros(1)
+        chosen = times[[0, len(times) // 2, len(times) - 1]] if len(times) else np.zeros(1)
+        if not entry.problem and (entry.info is not None or len(times)):
             jobs.append((movie, entry, np.unique(chosen)))
-    results = in_threads(lambda job: _decode_video(job[1], job[2]), jobs, title="Decoding keyframes")
+
+    def look(job: tuple[int, MovieFiles, np.ndarray]) -> _Decoded:
+        return _decode_clips(job[1], job[2]) if job[1].clips is not None else _decode_video(job[1], job[2])
+
+    results = in_threads(look, jobs, title="Decoding keyframes")
     for (movie, entry, _), result in zip(jobs, results, strict=True):
         if result.end is not None:
             split.ends[movie] = result.end
         for code, message in result.faults:
             findings.add(code, split=split.name, file=entry.path, message=message, movie=entry.movie)
-            split.states[movie] = code.removeprefix("video-")
+            if KINDS[code].level != "note":
+                split.states[movie] = code.removeprefix("video-")
+
+
+def _decode_clips(entry: MovieFiles, times: np.ndarray) -> _Decoded:
+    """Decodes the first frame of the one-second clips that hold these keyframes."""
+    faults = []
+    for second in np.unique(np.floor(times + EPSILON).astype(int)).tolist():
+        name = (entry.clips or {})[second]
+        path = os.path.join(entry.path, name)
+        try:
+            probe(path)
+        except (VideoError, OSError) as error:
+            faults.append(("video-unreadable", f"{name}: {str(error).removeprefix(f'{path}: ')}"))
+    return _Decoded(None, faults)
 
 
 def _decode_video(entry: MovieFiles, times: np.ndarray) -> _Decoded:

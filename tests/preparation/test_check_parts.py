@@ -257,3 +257,14 @@ def test_every_kind_is_documented():
     for code, kind in KINDS.items():
         assert f"`{code}`" in text, code
         assert kind.level in LEVELS
+
+
+def test_clips_of_a_second_are_decoded(folder, monkeypatch):
+    """Of many clips only one per movie is opened when a run starts: the check decodes three."""
+    monkeypatch.setattr("alphaction.dataset.keyframe_check.PROBE_ALL", 1)
+    for second in range(4):
+        write_video(folder / "videos" / "c" / f"{second}.mp4", 10)
+    (folder / "videos" / "c" / "3.mp4").write_bytes(b"no video")
+    path = put(folder, "".join(f"c,{second},0.1,0.1,0.5,0.5,1\n" for second in range(4)))
+    assert not found(path, "video-unreadable", decode=False)
+    assert "3.mp4: not a video" in found(path, "video-unreadable")[0][1]
