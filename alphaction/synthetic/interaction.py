@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,9 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
+from alphaction.synthetic.annotations import ava_rows
 from alphaction.synthetic.folder import Recipe, class_list, make_folder, stamp
-from alphaction.synthetic.render import figure_box
-from alphaction.synthetic.scene import Act, Arm, Beat, Look, Point, Scene, Thing
+from alphaction.synthetic.planner import random_look
+from alphaction.synthetic.scene import Act, Arm, Beat, Point, Scene, Thing
 from alphaction.synthetic.video import FOR_SMALL_PICTURES, write_video
 
 MOTIONS = ("stand", "sway", "hop")
@@ -48,6 +48,8 @@ VERSION = 1
 SPLITS = ("train", "val")
 KEYFRAME = 17
 """Frame of a beat that is annotated. A clip of 32 frames around it begins and ends within the beat."""
+HEIGHT = (25.0, 28.0)
+"""A figure's, pixels."""
 FROM_END = (20.0, 23.0)
 """A figure's distance from its end of the picture, pixels."""
 SWING = {"sway": (8.0, 10.0), "hop": (6.0, 7.5)}
@@ -104,7 +106,7 @@ def generate(folder: str | os.PathLike, *, options: Options | None = None) -> Pa
 
 def plan(rng: np.random.Generator, options: Options) -> Scene:
     """A scene; the same generator state gives the same one."""
-    looks = (_look(rng), _look(rng))
+    looks = (random_look(rng, HEIGHT), random_look(rng, HEIGHT))
     middle = options.height / 2
     places = [
         (float(rng.uniform(*FROM_END)), middle + float(rng.uniform(-1, 1))),
@@ -140,19 +142,6 @@ def labels(scene: Scene, beat: int, figure: int) -> frozenset[str]:
     return frozenset(names)
 
 
-def annotation_rows(video: str, scene: Scene) -> list[str]:
-    """AVA rows of a scene's keyframes: one per figure and class, coordinates as shares of the picture."""
-    height, width = scene.size
-    rows = []
-    for number, beat in enumerate(scene.beats):
-        for figure in range(len(beat.acts)):
-            x1, y1, x2, y2 = figure_box(scene.looks[figure], scene.pose(figure, beat.keyframe), scene.size)
-            box = f"{x1 / width:.4f},{y1 / height:.4f},{x2 / width:.4f},{y2 / height:.4f}"
-            ids = sorted(CLASSES.index(name) + 1 for name in labels(scene, number, figure))
-            rows += [f"{video},{beat.keyframe:.2f},{box},{class_id},{figure}" for class_id in ids]
-    return rows
-
-
 def object_boxes(video: str, scene: Scene) -> list[dict[str, object]]:
     """The things at a scene's keyframes, as a detector that misses none and adds none would give them."""
     boxes: list[dict[str, object]] = []
@@ -162,16 +151,6 @@ def object_boxes(video: str, scene: Scene) -> list[dict[str, object]]:
             bbox = [round(value, 1) for value in (x1, y1, x2 - x1, y2 - y1)]
             boxes.append({"image_id": f"{video}/{beat.keyframe:.2f}.jpg", "bbox": bbox, "score": 1.0})
     return boxes
-
-
-def _look(rng: np.random.Generator) -> Look:
-    def colour() -> tuple[int, int, int]:
-        """Dark or bright: the ground is in between."""
-        red, green, blue = rng.integers(0, 75, 3) if rng.random() < 0.5 else rng.integers(180, 255, 3)
-        return int(red), int(green), int(blue)
-
-    height = float(rng.uniform(25, 28))
-    return Look(height, colour(), colour(), colour(), float(rng.uniform(0, 2 * math.pi)))
 
 
 def _arm(rng: np.random.Generator) -> Arm:
@@ -207,7 +186,8 @@ def _make_video(videos: Path, options: Options, split: str, number: int) -> tupl
         unfinished = target.with_suffix(".unfinished")
         write_video(unfinished, scene, rng=rng, fps=options.fps, encoder=FOR_SMALL_PICTURES)
         os.replace(unfinished, target)
-    return annotation_rows(name, scene), object_boxes(name, scene)
+    rows = ava_rows(name, scene, classes=CLASSES, labels=lambda beat, figure: labels(scene, beat, figure))
+    return rows, object_boxes(name, scene)
 
 
 def _tables(told: Mapping[str, list[tuple[list[str], list[dict[str, object]]]]]) -> dict[str, str]:

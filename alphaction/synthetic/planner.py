@@ -23,6 +23,8 @@ RUN, WAVE, APPROACH = "run", "wave", "approach a person"
 ACTIONS = (STAND, AWAY, CLOSER, SIDEWAYS, RUN, WAVE, APPROACH)
 """Names of the classes, in the order of their ids 1, 2, ...: standing or one direction, and any of the other three."""
 
+HEIGHT = (33.0, 38.0)
+"""A figure's, pixels."""
 WALK_SPEED = (15.0, 27.0)
 RUN_SPEED = (44.0, 60.0)
 """Pixels per second."""
@@ -77,7 +79,7 @@ def plan_scene(rng: np.random.Generator, options: SceneOptions) -> Scene:
     """A scene of random figures; the same generator state gives the same scene."""
     size = (options.height, options.width)
     count = int(rng.integers(options.figures[0], options.figures[1] + 1))
-    looks = tuple(_look(rng) for _ in range(count))
+    looks = tuple(random_look(rng, HEIGHT) for _ in range(count))
     places = _first_places(rng, size, count)
     beats: list[Beat] = []
     start = 0.0
@@ -91,13 +93,15 @@ def plan_scene(rng: np.random.Generator, options: SceneOptions) -> Scene:
     return Scene(size, looks, tuple(beats))
 
 
-def _look(rng: np.random.Generator) -> Look:
+def random_look(rng: np.random.Generator, heights: tuple[float, float]) -> Look:
+    """Args: `heights` are the least and the largest, pixels."""
+
     def colour() -> tuple[int, int, int]:
         """Dark or bright: the ground is in between."""
         red, green, blue = rng.integers(0, 75, 3) if rng.random() < 0.5 else rng.integers(180, 255, 3)
         return int(red), int(green), int(blue)
 
-    height = float(rng.uniform(33, 38))
+    height = float(rng.uniform(*heights))
     return Look(height, colour(), colour(), colour(), float(rng.uniform(0, 2 * math.pi)))
 
 

@@ -21,10 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from alphaction.synthetic.annotations import ava_rows
 from alphaction.synthetic.folder import Recipe, class_list, make_folder, stamp
 from alphaction.synthetic.planner import ACTIONS, SceneOptions, plan_scene
-from alphaction.synthetic.render import figure_box
-from alphaction.synthetic.scene import Scene
 from alphaction.synthetic.video import write_video
 
 VERSION = 2
@@ -90,7 +89,7 @@ def _make_video(videos: Path, options: SetOptions, split: str, number: int) -> l
         unfinished = target.with_suffix(".unfinished")
         write_video(unfinished, scene, rng=rng, fps=options.scene.fps)
         os.replace(unfinished, target)
-    return annotation_rows(name, scene)
+    return ava_rows(name, scene, classes=ACTIONS, labels=lambda beat, figure: scene.beats[beat].acts[figure].actions)
 
 
 def _tables(rows: Mapping[str, list[list[str]]]) -> dict[str, str]:
@@ -100,19 +99,6 @@ def _tables(rows: Mapping[str, list[list[str]]]) -> dict[str, str]:
         for split, videos in rows.items()
     }
     return annotations | {"annotations/classes.pbtxt": class_list(ACTIONS), "dataset.yaml": _dataset_yaml()}
-
-
-def annotation_rows(video: str, scene: Scene) -> list[str]:
-    """AVA rows of a scene's keyframes: one per figure and action, coordinates as shares of the picture."""
-    height, width = scene.size
-    rows = []
-    for beat in scene.beats:
-        for figure, act in enumerate(beat.acts):
-            x1, y1, x2, y2 = figure_box(scene.looks[figure], scene.pose(figure, beat.keyframe), scene.size)
-            box = f"{x1 / width:.4f},{y1 / height:.4f},{x2 / width:.4f},{y2 / height:.4f}"
-            ids = sorted(ACTIONS.index(action) + 1 for action in act.actions)
-            rows += [f"{video},{beat.keyframe:.2f},{box},{class_id},{figure}" for class_id in ids]
-    return rows
 
 
 def _dataset_yaml() -> str:

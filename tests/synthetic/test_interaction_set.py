@@ -17,7 +17,6 @@ from alphaction.synthetic.interaction import (
     KINDS,
     MOTIONS,
     Options,
-    annotation_rows,
     generate,
     labels,
     object_boxes,
@@ -181,9 +180,3 @@ def test_a_thing_is_drawn_where_its_box_is():
         assert changed[y1 + 2 : y2 - 1, x1 + 2 : x2 - 1].mean() > 0.7
         changed[max(0, y1 - 2) : y2 + 3, x1 - 2 : x2 + 3] = False
     assert not changed.any()
-
-
-def test_rows_name_every_class():
-    rows = [row.split(",") for number, scene in enumerate(SCENES) for row in annotation_rows(str(number), scene)]
-    assert {int(row[6]) for row in rows} == set(range(1, len(CLASSES) + 1))
-    assert all(0 <= float(row[2]) < float(row[4]) <= 1 and 0 <= float(row[3]) < float(row[5]) <= 1 for row in rows)
