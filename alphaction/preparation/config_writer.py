@@ -323,7 +323,7 @@ def _batch_lines(facts: Facts, plan: Plan) -> list[str]:
     if machine.gpus > 1:
         lines += [
             f"  # All {machine.gpus} GPUs: torchrun --nproc_per_node {machine.gpus} train_net.py ... with",
-            f"  # SOLVER.AUTO_SCALE True SOLVER.VIDEOS_PER_BATCH {plan.batch * machine.gpus}; rate and schedule follow.",
+            f"  # SOLVER.AUTO_SCALE True SOLVER.VIDEOS_PER_BATCH {plan.batch * machine.gpus} (the schedule follows).",
         ]
     lines += ['  # PRECISION: "bfloat16" # less memory and quicker on GPUs since 2020'] if machine.gpu else []
     return [*lines, f"  VIDEOS_PER_BATCH: {plan.batch}"]

@@ -63,7 +63,7 @@ def collect(options: DataOptions, cache: ProbeCache) -> Collected:
     sources, notes = read_sources(files, read=lambda path: read_source(path, options))
     matched, unmatched = _match(sources, folder, cache, options)
     classes = _classes(sources, files, matched, options)
-    gathered = gather(sources, matched, classes, reading=options.reading)
+    gathered = gather(sources, matched, classes, reading=options.reading, cache=cache)
     _refuse_faults(gathered, options)
     table = gathered.table
     thinned = thin(table, step=options.keyframe_step)

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from alphaction.dataset.video_file import VideoFile
 from alphaction.dataset.video_index import in_threads
 from alphaction.preparation.prepare_boxes import box_faults, settle_boxes, to_shares
 from alphaction.preparation.prepare_classes import Classes, class_id
 from alphaction.preparation.prepare_evidence import Assumption, count
 from alphaction.preparation.prepare_rows import Table
 from alphaction.preparation.prepare_times import Base, Lengths, settle_times
-from alphaction.preparation.prepare_videos import Footage, Matched, VideoFolder
+from alphaction.preparation.prepare_videos import Footage, Matched, ProbeCache, VideoFolder
 from alphaction.preparation.sources import Fault, Record, Source, some
 
 _SHOWN = 3  # rows named per fault
@@ -58,7 +57,20 @@ class Gathered:
     sides: dict[str, set[str]] = field(default_factory=dict)
 
 
-def gather(sources: Sequence[Source], matched: Matched, classes: Classes, *, reading: Reading) -> Gathered:
+@dataclass(frozen=True)
+class _Job:
+    """What reading a group of files takes."""
+
+    footage: Mapping[str, Footage]
+    classes: Classes
+    reading: Reading
+    cache: ProbeCache
+    result: Gathered
+
+
+def gather(
+    sources: Sequence[Source], matched: Matched, classes: Classes, *, reading: Reading, cache: ProbeCache
+) -> Gathered:
     """Puts all files into one table.
 
     Args:
@@ -66,6 +78,7 @@ def gather(sources: Sequence[Source], matched: Matched, classes: Classes, *, rea
         matched: the videos of their names.
         classes: what their actions mean.
         reading: the user's word.
+        cache: what is known of the videos' frames already.
 
     Raises:
         DataError: the evidence on boxes or times is contradictory.
@@ -78,7 +91,7 @@ def gather(sources: Sequence[Source], matched: Matched, classes: Classes, *, rea
         key = (source.form, source.order, source.times, source.times_from, source.frame_words, source.first_frame)
         groups.setdefault(key, []).append(source)
     for group in groups.values():
-        _add_group(group, matched.footage, classes, reading, result)
+        _add_group(group, _Job(matched.footage, classes, reading, cache, result))
     if len(groups) == 1:
         result.assumptions = [assumption._replace(files="") for assumption in result.assumptions]
     return result
@@ -120,25 +133,24 @@ def describe_faults(faults: Iterable[Fault]) -> list[str]:
     ]
 
 
-def _add_group(
-    group: Sequence[Source], footage: Mapping[str, Footage], classes: Classes, reading: Reading, result: Gathered
-) -> None:
+def _add_group(group: Sequence[Source], job: _Job) -> None:
     """Adds the rows of files of one form, which are read alike."""
+    footage, classes, result = job.footage, job.classes, job.result
     pairs = [(source, record) for source in group for record in source.records if record.video in footage]
     if not pairs:
         return
     records = [record for _, record in pairs]
     videos = [footage[record.video] for record in records]
     files = some([source.path for source in group], most=3)
-    base = _base(group[0], records, videos, reading, files)
+    base = _base(group[0], records, videos, job.reading, files)
     result.assumptions.append(base.assumption)
-    seconds = _seconds(records, videos, base)
+    seconds = _seconds(records, videos, base, job.cache)
     corners = np.full((len(records), 4), np.nan)
     boxed = [i for i, record in enumerate(records) if record.box is not None]
     bad: dict[int, tuple[str, object]] = {}
     if boxed:
         with_box = [records[i] for i in boxed]
-        corners[boxed], faults = _corners(group[0], with_box, [videos[i] for i in boxed], reading, files, result)
+        corners[boxed], faults = _corners(group[0], with_box, [videos[i] for i in boxed], job, files)
         for reason, rows in faults.items():
             bad |= {boxed[row]: (reason, list(records[boxed[row]].box)) for row in rows.tolist()}
     for i, (source, record) in enumerate(pairs):
@@ -182,7 +194,7 @@ def _base(source: Source, records: Sequence[Record], videos: Sequence[Footage], 
     )
 
 
-def _seconds(records: Sequence[Record], videos: Sequence[Footage], base: Base) -> np.ndarray:
+def _seconds(records: Sequence[Record], videos: Sequence[Footage], base: Base, cache: ProbeCache) -> np.ndarray:
     """Float64 [R]; frame numbers by the times that the video's frames have, so that no rate is assumed. NaN outside."""
     times = np.array([record.time for record in records])
     if not base.frames:
@@ -191,7 +203,11 @@ def _seconds(records: Sequence[Record], videos: Sequence[Footage], base: Base) -
     if base.fps:
         return numbers / base.fps
     distinct = {video.name: video for video in videos}
-    known = in_threads(_frame_times, list(distinct.values()), title="Reading frame times")
+    known = in_threads(
+        lambda video: None if video.clips else cache.frame_times(video.path),
+        list(distinct.values()),
+        title="Reading frame times",
+    )
     frame_times = dict(zip(distinct, known, strict=True))
     seconds = np.full(len(records), np.nan)
     for i, video in enumerate(videos):
@@ -203,23 +219,12 @@ def _seconds(records: Sequence[Record], videos: Sequence[Footage], base: Base) -
     return seconds
 
 
-def _frame_times(video: Footage) -> np.ndarray | None:
-    if video.clips:
-        return None
-    file = VideoFile(str(video.path))
-    try:
-        return file.index.times
-    finally:
-        file.close()
-
-
 def _corners(
     source: Source,
     records: Sequence[Record],
     videos: Sequence[Footage],
-    reading: Reading,
+    job: _Job,
     files: str,
-    result: Gathered,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(corners in shares [R, 4], faulty rows by reason)."""
     boxes = np.array([record.box for record in records])
@@ -228,14 +233,14 @@ def _corners(
     size = np.where((said > 0).all(axis=1, keepdims=True), said, real)
     area = np.array([record.area for record in records])
     settled = settle_boxes(
-        boxes, size, area, files=files, form=source.form, order=source.order, box_format=reading.box_format
+        boxes, size, area, files=files, form=source.form, order=source.order, box_format=job.reading.box_format
     )
-    result.assumptions.append(settled.assumption)
+    job.result.assumptions.append(settled.assumption)
     odd = np.abs(np.log(size[:, 0] * real[:, 1] / (size[:, 1] * real[:, 0]))) > _SHAPE
     if odd.any():
         row = int(np.argmax(odd))
         (height, width), (real_height, real_width) = size[row].astype(int), real[row].astype(int)
-        result.notes.append(
+        job.result.notes.append(
             f"{count(int(odd.sum()), 'box')} were drawn in pictures of another shape than the video's, e.g. {files}, "
             f"{records[row].where}: {width} x {height}, the video {real_width} x {real_height}. Is it the same video?"
         )

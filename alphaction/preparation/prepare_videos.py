@@ -14,13 +14,16 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from alphaction.dataset.video_file import file_stamp
+import numpy as np
+
+from alphaction.dataset.video_file import VideoFile, file_stamp
 from alphaction.dataset.video_index import EXTENSIONS, in_threads, list_seconds
 from alphaction.dataset.video_io import VideoInfo, probe
 from alphaction.errors import DataError, VideoError
 from alphaction.utils.atomic import write_text
 
 SAVE_EVERY = 50  # videos
+_EVEN = 1e-4  # seconds: frames as far from an even spacing are evenly spaced
 
 
 @dataclass(frozen=True)
@@ -127,13 +130,34 @@ class ProbeCache:
             info: VideoInfo | str = probe(path)
         except (VideoError, OSError) as error:
             info = str(error)
-        with self._lock:
-            known = {"problem": info} if isinstance(info, str) else {"info": asdict(info)}
-            self._entries[key] = {"stamp": stamp, **known}
-            self._new += 1
-            if self._new % SAVE_EVERY == 0:
-                self.save()
+        known = {"problem": info} if isinstance(info, str) else {"info": asdict(info)}
+        self._keep(key, {"stamp": stamp, **known}, every=SAVE_EVERY)
         return info
+
+    def frame_times(self, path: Path) -> np.ndarray:
+        """The times of a video's frames in seconds, float64 [M]. To find them the whole file is read once."""
+        key, stamp = str(path.resolve()), list(file_stamp(str(path)))
+        entry = self._entries.get(key)
+        if isinstance(entry, dict) and entry.get("stamp") == stamp and "times" in entry:
+            times = entry["times"]
+            return np.arange(times[0]) * times[1] if entry["even"] else np.asarray(times, np.float64)
+        file = VideoFile(str(path))
+        try:
+            times = file.index.times
+        finally:
+            file.close()
+        step = float(times[-1]) / max(len(times) - 1, 1) if len(times) else 0.0
+        even = np.abs(times - np.arange(len(times)) * step).max(initial=0.0) < _EVEN
+        kept = [len(times), step] if even else times.round(6).tolist()
+        self._keep(key, {**(entry or {}), "stamp": stamp, "even": bool(even), "times": kept}, every=1)
+        return np.arange(len(times)) * step if even else times.round(6)
+
+    def _keep(self, key: str, entry: dict, *, every: int) -> None:
+        with self._lock:
+            self._entries[key] = entry
+            self._new += 1
+            if self._new % every == 0:
+                self.save()
 
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

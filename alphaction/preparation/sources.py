@@ -7,7 +7,6 @@ shares, is settled later (`prepare_times`, `prepare_boxes`) over all rows at onc
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,14 +186,6 @@ def read_head(path: Path) -> bytes:
     if not head.strip():
         raise DataError(f"{path}: is empty")
     return head.removeprefix(b"\xef\xbb\xbf").lstrip()
-
-
-def is_cvat_archive(path: Path) -> bool:
-    """Whether a file is an export of CVAT as it comes: annotations.xml in a .zip."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(Path(name).name == "annotations.xml" for name in archive.namelist())
 
 
 def number(value: object) -> float | None:

@@ -68,13 +68,15 @@ def read_cvat(path: Path, *, actions_from: str = "auto", attributes: Iterable[st
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                inside = next(name for name in archive.namelist() if Path(name).name == "annotations.xml")
-                with archive.open(inside) as file:
+                inside = [name for name in archive.namelist() if Path(name).name == "annotations.xml"]
+                if not inside:
+                    raise NotAnnotations(f"an archive without annotations.xml (it holds {some(archive.namelist())})")
+                with archive.open(inside[0]) as file:
                     _read(file, reader)
         else:
             with path.open("rb") as file:
                 _read(file, reader)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: is not valid XML ({error})") from None
     _choose_actions(reader)
     return reader.source
@@ -83,7 +85,10 @@ def read_cvat(path: Path, *, actions_from: str = "auto", attributes: Iterable[st
 def _read(file: IO[bytes], reader: _Reader) -> None:
     """Reads track by track: a file may hold millions of boxes."""
     stream = ElementTree.iterparse(file, events=("start", "end"))
-    _, root = next(stream)
+    try:
+        _, root = next(stream)
+    except LookupError as error:
+        raise ElementTree.ParseError(str(error)) from None  # an unknown encoding
     if root.tag != "annotations":
         raise NotAnnotations(f"XML that begins with <{root.tag}>; CVAT's begins with <annotations>")
     for event, element in stream:

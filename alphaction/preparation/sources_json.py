@@ -74,9 +74,9 @@ def _load(path: Path) -> dict[str, list[dict]]:
     if not isinstance(content.get("images"), list) or not content["images"]:
         raise DataError(f"{path}: has no list 'images' (its keys: {some(content)})")
     for key in ("images", "annotations"):
-        wrong = next((entry for entry in content[key] if not isinstance(entry, dict)), None)
-        if wrong is not None:
-            raise DataError(f"{path}: an entry of {key!r} is {wrong!r}, expected an object")
+        wrong = [entry for entry in content[key] if not isinstance(entry, dict)]
+        if wrong:
+            raise DataError(f"{path}: an entry of {key!r} is {wrong[0]!r}, expected an object")
     return content
 
 
@@ -160,9 +160,9 @@ def moment_from_name(name: str) -> tuple[str, float | None, bool]:
 def _add(entry: dict, where: str, moment: tuple[str, str, float, tuple[int, int]], source: Source) -> None:
     _, video, time, size = moment
     value = next((entry[key] for key in _ACTIONS if entry.get(key) is not None), None)
-    actions = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(action, (int, float, str)) and not isinstance(action, bool) for action in actions):
-        source.fault(where, "action that is neither a number nor a text", actions)
+    actions = [_action(part) for part in (value if isinstance(value, list) else [] if value is None else [value])]
+    if None in actions:
+        source.fault(where, "action that is neither a whole number nor a text", value)
         return
     box = box_of(entry["bbox"]) if isinstance(entry.get("bbox"), (list, tuple)) else None
     if box is None:
@@ -173,8 +173,16 @@ def _add(entry: dict, where: str, moment: tuple[str, str, float, tuple[int, int]
         attributes = entry.get("attributes") if isinstance(entry.get("attributes"), dict) else {}
         person = next((part[key] for part in (entry, attributes) for key in _PERSONS if part.get(key) is not None), "")
         area = number(entry.get("area")) or 0.0
-        actions = tuple(int(a) if isinstance(a, float) and a == int(a) else a for a in actions)
-        source.records.append(Record(where, video, time, box, actions, str(person), size, area))
+        source.records.append(Record(where, video, time, box, tuple(actions), str(person), size, area))
+
+
+def _action(value: object) -> int | str | None:
+    """A class id or a name; None if it is neither."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or not str(value).strip():
+        return None
+    return value
 
 
 def _key(value: object) -> object:

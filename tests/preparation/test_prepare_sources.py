@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import zipfile
 
 import pytest
@@ -22,8 +23,10 @@ from source_kit import (
     run,
     written,
 )
+from videos import numbered_frames, write_video
 
 from alphaction.errors import DataError
+from alphaction.preparation import prepare_videos
 from alphaction.preparation.prepare_gather import Reading
 
 
@@ -249,3 +252,82 @@ def test_other_files_in_the_folder_are_told(videos, tmp_path):
     assert "boxes.json is not used: it holds a list of boxes with scores: a detector's, for --person-boxes" in report
     assert "excluded.csv is not used: a list of moments without any box" in report
     assert "boxes.json: it holds a list" in _refused(tmp_path / "second", videos, folder / "boxes.json")
+
+
+def test_frame_numbers_of_a_video_whose_rate_changes(tmp_path, monkeypatch):
+    times = [i / 25 for i in range(20)] + [0.8 + i / 10 for i in range(20)]
+    for name in ("a1", "b2"):
+        write_video(tmp_path / "videos" / f"{name}.mp4", numbered_frames(40, height=48, width=64), times=times)
+    path = tmp_path / "a.csv"
+    path.write_text("video,frame,x1,y1,x2,y2,action\n" + "".join(f"{v},30,0,0,9,9,run\n" for v in ("a1", "b2")))
+    read = []
+    index = prepare_videos.VideoFile
+    monkeypatch.setattr(prepare_videos, "VideoFile", lambda file: read.append(file) or index(file))
+    for bad in ("a1,99,0,0,9,9,run\n", ""):  # the first try fails, the second one does not read the files again
+        path.write_text(path.read_text().replace("a1,99,0,0,9,9,run\n", "") + bad)
+        if bad:
+            assert "moment outside its video: 1" in _refused(tmp_path, tmp_path / "videos", path)
+    run(tmp_path, tmp_path / "videos", path)
+    assert {row[1] for row in written(tmp_path / "out")} == {1.8} and len(read) == 2
+
+
+def test_files_that_are_broken(videos, tmp_path):
+    def write(name: str, content: str) -> pathlib.Path:
+        (tmp_path / name).write_text(content)
+        return tmp_path / name
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("other.xml", "<a/>")
+    nothing = {"images": [None], "annotations": []}
+    for path, words in {
+        tmp_path / "a.zip": "an archive without annotations.xml (it holds other.xml)",
+        write("a.xml", "<html></html>"): "XML that begins with <html>",
+        write("b.xml", '<?xml version="1.0" encoding="utf78"?><annotations/>'): "is not valid XML (unknown encoding",
+        write("c.xml", "<annotations><track>"): "is not valid XML",
+        write("d.xml", "<annotations></annotations>"): "has no boxes",
+        write("a.json", "{"): "is not valid JSON",
+        write("b.json", json.dumps(nothing)): "an entry of 'images' is None, expected an object",
+        write("c.json", '{"annotations": []}'): "has no list 'images'",
+        write("a.csv", ""): "is empty",
+        write("b.csv", "video,time\n"): "its columns are video, time",
+        write("c.csv", "video,time,x1,y1,x2,action\na1,1,1,1,1,run\n"): "the header lacks y2 (it has video, time,",
+        write("d.csv", "a1,1,2,3\n"): "the first row has 4 columns",
+        tmp_path / "none.csv": "there is no such file or folder",
+    }.items():
+        assert words in _refused(tmp_path, videos, path), path
+
+
+def test_entries_that_are_odd(videos, tmp_path):
+    path = coco(tmp_path)
+    content = json.loads(path.read_text())
+    for i, (key, value) in enumerate(
+        {"category_id": float("nan"), "bbox": [1, 2, None, 4], "image_id": 99, "action": True}.items()
+    ):
+        content["annotations"][i][key] = value
+        if key == "action":
+            del content["annotations"][i]["category_id"]
+    path.write_text(json.dumps(content))
+    told = _refused(tmp_path, videos, path)
+    assert "4 of" in told and "action that is neither a whole number nor a text: 2" in told
+    assert "box that is not four numbers: 1" in told and "image that is not listed or says no moment: 1" in told
+
+
+def test_cvat_for_images_and_projects(videos, tmp_path):
+    box = '<box label="{}" xtl="1" ytl="2" xbr="20" ybr="30"></box>'
+    pictures = "".join(
+        f'<image id="{i}" name="{video}/frame_{frame:06d}.png" width="64" height="48">{box.format(label)}</image>'
+        for i, (video, frame, label) in enumerate([("a1", 10, "run"), ("b2", 40, "walk")])
+    )
+    path = tmp_path / "images.xml"
+    path.write_text(f"<annotations><version>1.1</version><meta/>{pictures}</annotations>")
+    run(tmp_path, videos, path)
+    assert {row[:2] for row in written(tmp_path / "out")} == {("a1", 0.4), ("b2", 1.6)}
+    tasks = "".join(f"<task><id>{i}</id><name>{video}</name></task>" for i, video in enumerate(("a1", "b2")))
+    tracks = "".join(
+        f'<track id="{i}" label="run" task_id="{i}"><box frame="{25 * i}" xtl="1" ytl="2" xbr="20" ybr="30"/></track>'
+        for i in (0, 1)
+    )
+    meta = f"<meta><project><tasks>{tasks}</tasks></project></meta>"
+    path.write_text(f"<annotations><version>1.1</version>{meta}{tracks}</annotations>")
+    run(tmp_path, videos, path, force=True)
+    assert {row[:2] for row in written(tmp_path / "out")} == {("a1", 0.0), ("b2", 1.0)}
