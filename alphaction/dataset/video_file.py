@@ -160,6 +160,26 @@ class VideoFile:
                 return [images[int(n)] for n in numbers]
             self._drop_tail(missing[0])
 
+    def walk(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """(number, uint8 [h, w, 3] RGB) of frames in one pass, in the order of showing, to cut up a long video.
+
+        Damaged frames, and those that a single pass does not find, are left out: `read` tries harder for these.
+
+        Args:
+            numbers: int64 [P], ascending, P >= 1, all within the index.
+        """
+        index, start = self.index, None
+        wanted = {int(n) if index.pts is None else int(index.pts[n]): int(n) for n in numbers}
+        if index.pts is not None and len(index.keys):
+            start = int(index.keys[max(np.searchsorted(index.keys, min(wanted), side="right") - 1, 0)])
+        self._seek(start)
+        for shown, frame in enumerate(self._frames(start, limit=min(wanted), keep=None)):
+            number = wanted.pop(shown if index.pts is None else frame.pts, None)
+            if number is not None and not frame.is_corrupt:
+                yield number, self._to_rgb(frame)
+            if not wanted:
+                return
+
     # -- opening -------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:

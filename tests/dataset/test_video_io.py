@@ -176,6 +176,16 @@ def test_only_used_frames_are_decoded_and_converted(tmp_path: pathlib.Path, monk
     assert len(decoded_frames) <= 12  # from the key frame 200 on, and not those that nothing needs
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".h264"])
+def test_a_walk_gives_the_same_frames_as_random_access(tmp_path: pathlib.Path, suffix: str) -> None:
+    video = VideoFile(str(videos.write_video(tmp_path / f"v{suffix}", 40, 25)))
+    wanted = np.array([13, 14, 20, 39])
+    numbers, images = zip(*video.walk(wanted), strict=True)
+    assert list(numbers) == wanted.tolist() == videos.read_numbers(images)
+    assert all(map(np.array_equal, images, video.read(wanted)))
+    video.close()
+
+
 def test_decoder_threads_change_nothing(tmp_path: pathlib.Path) -> None:
     path = videos.write_video(tmp_path / "v.mp4", 60, 25)
     one = read_clip(WholeVideo(str(path)), 1.2, np.arange(32), span=32, frame_rate=25, threads=1)
