@@ -205,7 +205,7 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
                 processes=processes,
                 hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS),
             ),
-            options=TrainOptions(max_iter=cfg.SOLVER.MAX_ITER),
+            options=TrainOptions(max_iter=cfg.SOLVER.MAX_ITER, shows_bar=processes.is_main),
             start_iter=state.iteration,
         )
         tell_unreadable(train_set, processes=processes)

@@ -26,10 +26,12 @@ class TrainOptions:
     Attributes:
         max_iter: the run ends after this iteration.
         max_empty_batches: so many batches in a row without any readable clip or person end the run.
+        shows_bar: a progress bar on a terminal.
     """
 
     max_iter: int
     max_empty_batches: int = 100
+    shows_bar: bool = True
 
 
 class Step(Protocol):
@@ -67,7 +69,7 @@ def train(
         return iteration
     empty = 0
     model.train()
-    for iteration, batch, waited in _timed(loader, start_iter, options.max_iter):
+    for iteration, batch, waited in _timed(loader, start_iter, options):
         started = time.perf_counter()
         learning_rate = optimizer.param_groups[0]["lr"]
         scalars = step(batch, iteration=iteration)
@@ -86,11 +88,12 @@ def train(
 
 
 def _timed(
-    loader: Iterable[ClipBatch | None], start_iter: int, max_iter: int
+    loader: Iterable[ClipBatch | None], start_iter: int, options: TrainOptions
 ) -> Iterator[tuple[int, ClipBatch | None, float]]:
     """(iteration, batch, seconds waited for the batch), with a progress bar on a terminal."""
     waited_from = time.perf_counter()
-    with tqdm(total=max_iter, initial=start_iter, desc="train", unit="it", disable=None, leave=False) as bar:
+    disable = None if options.shows_bar else True
+    with tqdm(total=options.max_iter, initial=start_iter, desc="train", unit="it", disable=disable, leave=False) as bar:
         note(f"data of iteration {start_iter + 1}")
         for iteration, batch in enumerate(loader, start_iter + 1):
             beat(f"iteration {iteration}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -113,11 +114,16 @@ def connected(launch: Launch, *, patience: float = PATIENCE) -> Iterator[Connect
 
 
 def _end_badly(watcher: watch.Watch, error: BaseException) -> NoReturn:
+    if threading.current_thread() is threading.main_thread():
+        # A launcher ends all processes as soon as one has died; first this one says what has happened.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     verdict = watcher.explain() if _is_failed_message(error) else ""
     if verdict:
         watcher.close(verdict=verdict)
         raise watch.LostProcess(verdict) from error
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        text = "stopped by the keyboard"
     watcher.close(error=text)
     if isinstance(error, UserError) and error.told_elsewhere is None:
         error.told_elsewhere = watcher.is_told_before(text)
@@ -210,8 +216,8 @@ def _is_failed_message(error: BaseException) -> bool:
     """Whether a message between processes may have failed: gloo has no exception class of its own."""
     if isinstance(error, dist.DistError):
         return True
-    words = str(error).lower()
-    return isinstance(error, RuntimeError) and any(word in words for word in ("gloo", "nccl", "connection", "store"))
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "nccl", "connection", "tcpstore"))
 
 
 def _take_down() -> None:
