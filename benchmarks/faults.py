@@ -28,6 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / place) for place in (".", "tests")]
 
 import life_kit  # noqa: E402
+import process_kit  # noqa: E402
 import run_kit  # noqa: E402
 import torch  # noqa: E402
 from life_kit import KINDS, PLAIN, WORKERS, Kind, Life, difference  # noqa: E402
@@ -106,7 +107,7 @@ def random_kills(campaign: Campaign) -> None:
         wanted = campaign.kills // len(KINDS) + (i < campaign.kills % len(KINDS))
         life, killed = campaign.life(kind), 0
         _, seconds = campaign.untouched(kind)
-        reached = []
+        reached, last = [], []
         while killed < wanted:
             problem = ""
             with life.start() as members:
@@ -125,8 +126,9 @@ def random_kills(campaign: Campaign) -> None:
                 problem = problem or campaign.compare(life)
                 for _ in range(len(reached)):
                     row.add(problem)
-                row.remarks.append(f"last checkpoint at the kills: {', '.join(reached)}")
+                last += reached
                 life, reached = campaign.life(kind), []
+        row.remarks.append(f"last checkpoint at the kills: {', '.join(last)}")
 
 
 def kills_in_save(campaign: Campaign) -> None:
@@ -215,31 +217,50 @@ def lost_ranks(campaign: Campaign) -> None:
 
 
 def asked_to_stop(campaign: Campaign) -> None:
-    """SIGTERM and Ctrl-C at random moments, again and again."""
+    """SIGTERM and Ctrl-C in turn, every few iterations of one run."""
     for kind in (WITH_WORKERS, TWO):
-        row = campaign.row(f"SIGTERM, Ctrl-C at random moments of one run, {kind.name}")
-        life, ends = campaign.life(kind), []
-        _, seconds = campaign.untouched(kind)
-        for i in range(6):
-            number = (signal.SIGTERM, signal.SIGINT)[i % 2]
-            with life.start() as members:
-                time.sleep(campaign.random.uniform(0.2, 0.8) * seconds)
-                with contextlib.suppress(ProcessLookupError):
-                    campaign.random.choice(members).kill(number)
-                ends.append((number, [member.ends() for member in members], life.last))
+        row = campaign.row(f"SIGTERM, Ctrl-C again and again in one run, {kind.name}")
+        life, problems, stops = campaign.life(kind), [], []
+        while life.last < 10:
+            number = (signal.SIGTERM, signal.SIGINT)[len(stops) % 2]
+            iteration = life.last + campaign.random.randint(1, 3)
+            rank = campaign.random.randrange(kind.size)
+            statuses, text = life.run(before=life_kit.signalled(int(number), iteration=iteration, rank=rank))
+            good = set(statuses) == {128 + number} and life.last == iteration
+            problems.append("" if good else f"ended with {statuses} at {life.last}: {text[-300:]}")
+            stops.append(str(iteration))
+            if not good:
+                break
         problem = campaign.compare(life)
-        for number, statuses, _ in ends:
-            # Before the first iteration there is nothing to save: the signal ends the process (and it the others).
-            allowed = {0, 1, 128 + number, -number}
-            row.add(problem or ("" if set(statuses) <= allowed else f"ended with {statuses}"))
-        row.remarks.append(f"last checkpoint after each: {', '.join(str(last) for *_, last in ends)}")
+        for each in problems:
+            row.add(each or problem)
+        row.remarks.append(f"after iterations {', '.join(stops)}")
+
+
+def stopped_launcher(campaign: Campaign) -> None:
+    """torchrun gets SIGTERM and passes it on."""
+    row = campaign.row("SIGTERM to torchrun with 2 processes")
+    for _ in range(2):
+        life = campaign.life(TWO)
+        launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={process_kit.free_port()}"]
+        figures, started = life.folder / "metrics.jsonl", time.monotonic()
+        with subprocess.Popen(
+            [sys.executable, *launcher, *life.command()], cwd=run_kit.ROOT, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONPATH": str(run_kit.ROOT)},
+        ) as process:  # fmt: skip
+            while not _has_text(figures) and process.poll() is None and time.monotonic() - started < 200:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            text = process.communicate()[0]
+        told = "The same command goes on from there." in text and life.last > 0
+        row.add(("" if told else f"last checkpoint {life.last}: {text[-300:]}") or campaign.compare(life))
 
 
 def stopped_tests(campaign: Campaign) -> None:
     """SIGTERM while a validation or the final test runs."""
     for place, number, words in (
-        ("a validation", 1, "Validation at iteration 4, which the interrupted run did not finish"),
-        ("a validation", 2, "Validation at iteration 8, which the interrupted run did not finish"),
+        ("the first validation", 1, "Validation at iteration 4, which the interrupted run did not finish"),
+        ("the second validation", 2, "Validation at iteration 8, which the interrupted run did not finish"),
         ("the final test", 3, "Nothing left to train"),
     ):
         for kind in (MEMORY, TWO):
@@ -259,6 +280,7 @@ FAULTS: dict[str, Callable[[Campaign], None]] = {
     "worker": killed_workers,
     "rank": lost_ranks,
     "stop": asked_to_stop,
+    "launcher": stopped_launcher,
     "test": stopped_tests,
 }
 
@@ -271,6 +293,10 @@ def _others_end(members: list, victim: object) -> str:
             member.ends()
     seconds = time.monotonic() - started
     return f"the others took {seconds:.0f} s to end" if seconds > ALLOWED else ""
+
+
+def _has_text(path: pathlib.Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _small_files(*, after: int) -> str:

@@ -89,10 +89,13 @@ class Life:
         self._starts += 1
         output = self.folder.parent / f"{self.folder.name}_start{self._starts}"
         output.mkdir(parents=True)
-        argv = [*self._argv, *self._opts, *map(str, opts), "OUTPUT_DIR", str(self.folder)]
-        code = _CODE.format(root=str(run_kit.ROOT), before=before, argv=argv)
+        code = _CODE.format(root=str(run_kit.ROOT), before=before, argv=self.command(*opts))
         with process_kit.start(code, self.kind.size, output) as members:
             yield members
+
+    def command(self, *opts: object) -> list[str]:
+        """Script and arguments."""
+        return [*self._argv, *self._opts, *map(str, opts), "OUTPUT_DIR", str(self.folder)]
 
     def run(self, *opts: object, before: str = "") -> tuple[list[int], str]:
         """Runs the command to its end: exit statuses of the processes, and what they wrote, one after the other."""
