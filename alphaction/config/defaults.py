@@ -316,9 +316,9 @@ _C.SOLVER.KEEP_BEST = False
 _C.DISTRIBUTED = CN()
 # How the processes talk: "nccl" (GPUs), "gloo" (processors), "auto" = by MODEL.DEVICE.
 _C.DISTRIBUTED.BACKEND = "auto"
-# Seconds after which a process that lags behind the others (it hangs) ends the run; above 0.
+# Seconds without progress after which a process that the others wait for (it hangs) ends the run; above 0.
 _C.DISTRIBUTED.TIMEOUT = 1800.0
-# Seconds after which a process that gives no sign of life does.
+# Seconds after which a process that gives no sign of life does. One that is gone from the same machine does at once.
 _C.DISTRIBUTED.DEAD_AFTER = 30.0
 
 # --------------------------------------------------------------------------------------------------------- testing
