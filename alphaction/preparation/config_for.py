@@ -48,12 +48,23 @@ def generate_config(
     if path.exists() and not force:
         raise DataError(f"--output {path}: exists already. To replace it: --force")
     resolved = _read(train)
+    facts = _facts(resolved, train, val, path, wishes, machine or this_machine())
+    if not facts.clips:
+        raise DataError(f"{train}: no keyframe has a usable person; dropped: {resolved.report.reasons()}")
+    plan = make_plan(facts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text=config_text(facts, plan, command=command))
+    load_config(path)
+    lines = [resolved.report.summary(), f"Written: {path}: {plan.body}, {plan.batch} clips per batch,"]
+    lines[-1] += f" learning rate {plan.base_lr:g}, {plan.iterations} iterations ({count(plan.epochs, 'pass')})"
+    return "\n".join([*lines, *advice(facts, plan)])
+
+
+def _facts(resolved: Resolved, train: str, val: str, path: Path, wishes: ConfigWishes, machine: Machine) -> Facts:
     annotations = resolved.annotations
     height, width = annotations.size.T
     persons = annotations.boxes.counts()
-    labels = annotations.labels.sum(axis=1)
-    spec = DatasetCatalog.get(val) if val else {}
-    facts = Facts(
+    return Facts(
         train=train,
         val=val,
         config=path.as_posix(),
@@ -64,24 +75,15 @@ def generate_config(
             int(np.median(annotations.size.min(axis=1))),
             float(np.max(np.maximum(height, width) / np.minimum(height, width))),
         ),
-        single_label=bool((labels == 1).all()),
-        person_boxes=bool(spec.get("box_file")),
+        single_label=bool((annotations.labels.sum(axis=1) == 1).all()),
+        person_boxes=bool(val and DatasetCatalog.get(val)["box_file"]),
         most_persons=int(persons.max()),
         from_scratch=wishes.from_scratch,
         weights=wishes.weights,
         body=wishes.body,
         epochs=wishes.epochs,
-        machine=machine or this_machine(),
+        machine=machine,
     )
-    if not facts.clips:
-        raise DataError(f"{train}: no keyframe has a usable person; dropped: {resolved.report.reasons()}")
-    plan = make_plan(facts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text=config_text(facts, plan, command=command))
-    load_config(path)
-    lines = [resolved.report.summary(), f"Written: {path}: {plan.body}, {plan.batch} clips per batch,"]
-    lines[-1] += f" learning rate {plan.base_lr:g}, {plan.iterations} iterations ({count(plan.epochs, 'pass')})"
-    return "\n".join([*lines, *advice(facts, plan)])
 
 
 def _read(name: str) -> Resolved:

@@ -181,95 +181,105 @@ def make_plan(facts: Facts) -> Plan:
 
 def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
     """The configuration as a YAML text; `command` is what made it."""
-    body = BODIES[plan.body]
+    train = f"python train_net.py --config-file {facts.config}"
+    lines = [
+        f"# Made by: {' '.join(command.split())}",
+        f"# for {count(facts.clips, 'training clip')} and this machine ({facts.machine}).",
+        "# Change what you like; what every key means and may be stands in alphaction/config/defaults.py.",
+        "#",
+        f"#     {train}{'' if facts.from_scratch else ' --transfer --no-head'}",
+        f"#     python test_net.py --config-file {facts.config}",
+        *_model_lines(facts, plan),
+        *_input_lines(facts, plan),
+        "DATASETS:",
+        f'  TRAIN: ("{facts.train}",)',
+        f'  TEST: ("{facts.val or facts.train}",)'
+        + ("" if facts.val else " # there is no validation split: this mAP says nothing about new videos"),
+        "DATALOADER:",
+        f"  NUM_WORKERS: {min(4, facts.machine.cores)}",
+        "  SIZE_DIVISIBILITY: 16",
+        *_solver_lines(facts, plan),
+        "TEST:",
+        f"  VIDEOS_PER_BATCH: {plan.batch}",
+        *_box_lines(facts),
+        "  ACTION_THRESH: 0.0 # keep every score",
+        f'OUTPUT_DIR: "data/output/{facts.name}"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _model_lines(facts: Facts, plan: Plan) -> list[str]:
     tiny = plan.body == "Slowfast-Tiny"
-    train = f"python train_net.py --config-file {facts.config}" + (
-        "" if facts.from_scratch else " --transfer --no-head"
-    )
     names = textwrap.wrap(", ".join(facts.classes), 110, initial_indent="    #   ", subsequent_indent="    #   ")
-    steps = (max(plan.iterations * 5 // 9, 1), max(plan.iterations * 7 // 9, 1))
-    return "\n".join(
-        [
-            f"# Made by: {command}",
-            f"# for {count(facts.clips, 'training clip')} and this machine ({facts.machine}).",
-            "# Change what you like; what every key means and may be stands in alphaction/config/defaults.py.",
-            "#",
-            f"#     {train}",
-            f"#     python test_net.py --config-file {facts.config}",
-            "MODEL:",
-            *_weight_lines(facts, body),
-            "  BACKBONE:",
-            f'    CONV_BODY: "{plan.body}"',
-            *_norm_lines(facts, tiny),
-            "  NONLOCAL:",
-            "    USE_ZERO_INIT_CONV: False",
-            "    BN_INIT_GAMMA: 0.0",
-            f"    FROZEN_BN: {not facts.from_scratch}",
-            "  ROI_ACTION_HEAD:",
-            '    FEATURE_EXTRACTOR: "2MLPFeatureExtractor"',
-            "    MEAN_BEFORE_POOLER: True",
-            *(["    MLP_HEAD_DIM: 256"] if tiny else []),
-            "    DROPOUT_RATE: 0.2",
-            f"    # {count(len(facts.classes), 'class')}, in this order:",
-            *names,
-            f"    NUM_CLASSES: {len(facts.classes)}",
-            *_single_label_lines(facts),
-            "    # The most persons of a training clip, at most 25.",
-            f"    PROPOSAL_PER_CLIP: {min(max(facts.most_persons, 1), 25)}",
-            "  IA_STRUCTURE:",
-            "    ACTIVE: False # interaction of persons; config_files/resnet50_4x16f_denseserial.yaml shows its keys",
-            "INPUT:",
-            f"  # Half of the videos have a short side of {facts.size[0]} pixels or more.",
-            f"  MIN_SIZE_TRAIN: {plan.min_size}",
-            f"  MAX_SIZE_TRAIN: {plan.max_size}",
-            f"  MIN_SIZE_TEST: {plan.min_size}",
-            f"  MAX_SIZE_TEST: {plan.max_size}",
-            f"  # {body.frame_num} frames at 25 per second = {body.frame_num / 25:.2f} seconds around a keyframe, "
-            "whatever the video's rate;",
-            f"  # the slow pathway sees {body.frame_num // body.tau} of them, the fast one "
-            f"{body.frame_num // body.tau * body.alpha}.",
-            f"  FRAME_NUM: {body.frame_num}",
-            "  FRAME_SAMPLE_RATE: 1",
-            f"  TAU: {body.tau}",
-            f"  ALPHA: {body.alpha}",
-            "  SLOW_JITTER: True",
-            "  COLOR_JITTER: True",
-            "DATASETS:",
-            f'  TRAIN: ("{facts.train}",)',
-            f'  TEST: ("{facts.val or facts.train}",)'
-            + ("" if facts.val else " # there is no validation split: this mAP says nothing about new videos"),
-            "DATALOADER:",
-            f"  NUM_WORKERS: {min(4, facts.machine.cores)}",
-            "  SIZE_DIVISIBILITY: 16",
-            "SOLVER:",
-            *_batch_lines(facts, plan),
-            "  # Suits the batch and the number of classes; with half the batch half of it.",
-            f"  BASE_LR: {plan.base_lr}",
-            "  BIAS_LR_FACTOR: 2",
-            f"  WEIGHT_DECAY: {'1e-4' if facts.from_scratch else '1e-7'}",
-            f"  # {count(plan.epochs, 'pass')} over {count(facts.clips, 'clip')}.",
-            f"  MAX_ITER: {plan.iterations}",
-            *(
-                ['  SCHEDULER: "half_period_cosine"']
-                if facts.from_scratch
-                else [f"  STEPS: ({steps[0]}, {steps[1]})" if steps[0] < steps[1] else f"  STEPS: ({steps[0]},)"]
-            ),
-            f"  WARMUP_ITERS: {plan.warmup}",
-            "  WARMUP_FACTOR: 0.25",
-            "  # In iterations: about ten checkpoints and validations, the last three and the best are kept.",
-            f"  CHECKPOINT_PERIOD: {plan.period}",
-            f"  EVAL_PERIOD: {plan.period}",
-            f"  LOG_PERIOD: {min(max(plan.iterations // 50, 1), 20)}",
-            "  KEEP_CHECKPOINTS: 3",
-            "  KEEP_BEST: True",
-            "TEST:",
-            f"  VIDEOS_PER_BATCH: {plan.batch}",
-            *_box_lines(facts),
-            "  ACTION_THRESH: 0.0 # keep every score",
-            f'OUTPUT_DIR: "data/output/{facts.name}"',
-            "",
-        ]
-    )
+    return [
+        "MODEL:",
+        *_weight_lines(facts, BODIES[plan.body]),
+        "  BACKBONE:",
+        f'    CONV_BODY: "{plan.body}"',
+        *_norm_lines(facts, tiny),
+        "  NONLOCAL:",
+        "    USE_ZERO_INIT_CONV: False",
+        "    BN_INIT_GAMMA: 0.0",
+        f"    FROZEN_BN: {not facts.from_scratch}",
+        "  ROI_ACTION_HEAD:",
+        '    FEATURE_EXTRACTOR: "2MLPFeatureExtractor"',
+        "    MEAN_BEFORE_POOLER: True",
+        *(["    MLP_HEAD_DIM: 256"] if tiny else []),
+        "    DROPOUT_RATE: 0.2",
+        f"    # {count(len(facts.classes), 'class')}, in this order:",
+        *names,
+        f"    NUM_CLASSES: {len(facts.classes)}",
+        *_single_label_lines(facts),
+        "    # The most persons of a training clip, at most 25.",
+        f"    PROPOSAL_PER_CLIP: {min(max(facts.most_persons, 1), 25)}",
+        "  IA_STRUCTURE:",
+        "    ACTIVE: False # interaction of persons; config_files/resnet50_4x16f_denseserial.yaml shows its keys",
+    ]
+
+
+def _input_lines(facts: Facts, plan: Plan) -> list[str]:
+    body = BODIES[plan.body]
+    slow = body.frame_num // body.tau
+    return [
+        "INPUT:",
+        f"  # Half of the videos have a short side of {facts.size[0]} pixels or more.",
+        f"  MIN_SIZE_TRAIN: {plan.min_size}",
+        f"  MAX_SIZE_TRAIN: {plan.max_size}",
+        f"  MIN_SIZE_TEST: {plan.min_size}",
+        f"  MAX_SIZE_TEST: {plan.max_size}",
+        f"  # {body.frame_num} frames at 25 per second = {body.frame_num / 25:.2f} seconds around a keyframe, whatever",
+        f"  # the video's rate; the slow pathway sees {slow} of them, the fast one {slow * body.alpha}.",
+        f"  FRAME_NUM: {body.frame_num}",
+        "  FRAME_SAMPLE_RATE: 1",
+        f"  TAU: {body.tau}",
+        f"  ALPHA: {body.alpha}",
+        "  SLOW_JITTER: True",
+        "  COLOR_JITTER: True",
+    ]
+
+
+def _solver_lines(facts: Facts, plan: Plan) -> list[str]:
+    steps = sorted({max(plan.iterations * 5 // 9, 1), max(plan.iterations * 7 // 9, 1)})
+    falls = '  SCHEDULER: "half_period_cosine"' if facts.from_scratch else f"  STEPS: {tuple(steps)}"
+    return [
+        "SOLVER:",
+        *_batch_lines(facts, plan),
+        "  # Suits the batch and the number of classes; with half the batch half of it.",
+        f"  BASE_LR: {plan.base_lr}",
+        "  BIAS_LR_FACTOR: 2",
+        f"  WEIGHT_DECAY: {'1e-4' if facts.from_scratch else '1e-7'}",
+        f"  # {count(plan.epochs, 'pass')} over {count(facts.clips, 'clip')}.",
+        f"  MAX_ITER: {plan.iterations}",
+        falls,
+        f"  WARMUP_ITERS: {plan.warmup}",
+        "  WARMUP_FACTOR: 0.25",
+        "  # In iterations: about ten checkpoints and validations, the last three and the best are kept.",
+        f"  CHECKPOINT_PERIOD: {plan.period}",
+        f"  EVAL_PERIOD: {plan.period}",
+        f"  LOG_PERIOD: {min(max(plan.iterations // 50, 1), 20)}",
+        "  KEEP_CHECKPOINTS: 3",
+        "  KEEP_BEST: True",
+    ]
 
 
 def _weight_lines(facts: Facts, body: Body) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,11 @@ def prepare(options: Options, *, command: str, machine: Machine | None = None) -
     """
     output = Path(options.output)
     options.config.check()
+    name = options.name or output.name
+    if re.search(r'[/\\:"\x00-\x1f]', name) or name in ("", ".", ".."):
+        raise DataError(
+            f"--name {name!r}: expected a name without / \\ : and quotes (result folders are called after it)"
+        )
     refuse_existing(output, force=options.force)
     cache = ProbeCache(output.with_name(f".{output.name}.probe.json"))
     made = collect(options.data, cache)

@@ -33,6 +33,11 @@ class Classes(NamedTuple):
     unknown: frozenset[Action]
     assumption: Assumption
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The ids of the list."""
+        return tuple(int(class_id) for class_id in self.list.ids)
+
 
 def label_file(given: str, candidates: Sequence[Path]) -> tuple[ClassList | None, str]:
     """(class list of `--classes`, or of the one label file among the annotations; where it is from).
@@ -87,8 +92,7 @@ def settle_classes(
         shift, evidence = _shift(own, numbers, origin, class_base)
     index = {class_id: i for i, class_id in enumerate(own.ids)}
     names = {name.casefold(): i for i, name in enumerate(own.names)}
-    keep = all(isinstance(i, int) and i >= 1 for i in own.ids)
-    new = ClassList(own.ids if keep else tuple(range(1, len(own) + 1)), own.names)
+    new = _renumbered(own)
     ids, unknown = {}, set()
     for action in used:
         place = index.get(action - shift if isinstance(action, int) else action)
@@ -105,6 +109,13 @@ def settle_classes(
         )
     value = f"{count(len(new), 'class')} from {origin}"
     return Classes(new, ids, frozenset(unknown), Assumption("classes", value, evidence))
+
+
+def _renumbered(own: ClassList) -> ClassList:
+    """Ids from 1 stay, others (from 0, texts) are numbered from 1; names are put on one line."""
+    keep = all(isinstance(i, int) and i >= 1 for i in own.ids)
+    names = tuple(" ".join(name.split()) for name in own.names)
+    return ClassList(own.ids if keep else tuple(range(1, len(own) + 1)), names)
 
 
 def class_id(action: Action) -> Action:
@@ -150,9 +161,10 @@ def _from_use(used: set[Action], numbers: list[int], class_base: int | None) -> 
 
 def _shift(own: ClassList, numbers: list[int], origin: str, class_base: int | None) -> tuple[int, str]:
     """(what to take from a number in use to get an id of the list, why)."""
-    if not numbers or not all(isinstance(i, int) for i in own.ids):
+    ids = [class_id for class_id in own.ids if isinstance(class_id, int)]
+    if not numbers or len(ids) < len(own):
         return 0, "actions are names" if not numbers else f"ids are as in {origin}"
-    first, last = min(own.ids), max(own.ids)
+    first, last = min(ids), max(ids)
     if class_base is not None:
         return class_base - first, f"--class-base {class_base} says so"
     low, high = numbers[0], numbers[-1]
@@ -161,7 +173,7 @@ def _shift(own: ClassList, numbers: list[int], origin: str, class_base: int | No
         moved = first == 1 and low >= 1 and high < last
         return 0, text + ("; should they count from 0, say --class-base 0" if moved else "")
     shift = -1 if low == first - 1 else 1
-    if not all(number - shift in own.ids for number in numbers):
+    if not all(number - shift in ids for number in numbers):
         return 0, text  # there are unknown ids whichever way: told one by one
     if shift == -1 and low == 0 and not origin.endswith(CATEGORIES):
         return shift, f"{text}: the ids in use count from 0"

@@ -69,7 +69,7 @@ def collect(options: DataOptions, cache: ProbeCache) -> Collected:
     thinned = thin(table, step=options.keyframe_step)
     split = _split(gathered, classes, sources, matched, options)
     boxes = read_person_boxes(options.person_boxes, gathered, sources, matched.footage)
-    labels = dict(zip(classes.list.ids, classes.list.names, strict=True))
+    labels = dict(zip(classes.numbers, classes.list.names, strict=True))
     sides = f"{count(len(split.train), 'video')} to train on, {len(split.val)} to validate on"
     assumptions = (*gathered.assumptions, classes.assumption, Assumption("split", sides, split.evidence))
     notes += [*matched.notes, *gathered.notes, *boxes.notes, *split.notes, *class_notes(split, table, labels)]
@@ -137,12 +137,12 @@ def _split(
     table = gathered.table
     videos = list(table.videos)
     if options.train_list or options.val_list:
-        sides = [_read_list(path, matched, table.videos) for path in (options.train_list, options.val_list)]
+        listed = [_read_list(path, matched, table.videos) for path in (options.train_list, options.val_list)]
         lists = " and ".join(filter(None, (options.train_list, options.val_list)))
-        return split_by_lists(videos, *sides, evidence=f"the lists in {lists}")
+        return split_by_lists(videos, *listed, evidence=f"the lists in {lists}")
     by_name = {source.path: _side(source.path) for source in sources}
     if options.val_share is None and set(by_name.values()) == {"train", "val"}:
-        sides = {"train": set(), "val": set()}
+        sides: dict[str, set[str]] = {"train": set(), "val": set()}
         for video, paths in gathered.sides.items():
             for path in paths:
                 sides[by_name[path]].add(video)
@@ -150,7 +150,7 @@ def _split(
             videos, sides["train"], sides["val"], evidence=f"the names of the annotation files ({_told_sides(by_name)})"
         )
     share = 0.2 if options.val_share is None else options.val_share
-    return split_by_share(videos, table.counts(classes.list.ids), val_share=share, seed=options.seed)
+    return split_by_share(videos, table.counts(classes.numbers), val_share=share, seed=options.seed)
 
 
 def _told_sides(by_name: Mapping[str, str]) -> str:

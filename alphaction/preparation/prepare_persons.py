@@ -78,7 +78,7 @@ def _keyframes(gathered: Gathered, sources: Sequence[Source], footage: Mapping[s
     keys = [(i, time) for i, video in enumerate(movies) for time in sorted(table.videos[video])]
     written = [gathered.written[movies[i], time] for i, time in keys]
     rows = {(movies[i], time): row for row, ((i, _), time) in enumerate(zip(keys, written, strict=True))}
-    images: dict[Hashable, int] = {}
+    images: dict[Hashable, int | None] = {}
     unclear = set()
     for source in sources:
         names = dict(source.images)

@@ -97,7 +97,7 @@ def facts_of(made: Collected, output: Path, name: str, wishes: ConfigWishes, mac
 def record(made: Collected, facts: Facts, plan: Plan, *, command: str, files: Sequence[str]) -> dict[str, object]:
     """The content of prepared.json; `files` are those of the folder, as relative paths."""
     table = made.gathered.table
-    counts = table.counts(made.classes.list.ids)
+    counts = table.counts(made.classes.numbers)
     rows = {video: i for i, video in enumerate(table.videos)}
     return {
         "made_by": command,
@@ -141,7 +141,7 @@ def said(made: Collected) -> list[str]:
 def report(made: Collected, facts: Facts, plan: Plan, output: Path) -> str:
     """What the user reads at the end."""
     table, lines = made.gathered.table, said(made)
-    counts = table.counts(made.classes.list.ids)
+    counts = table.counts(made.classes.numbers)
     rows = {video: i for i, video in enumerate(table.videos)}
     lines.append(f"Written to {output}:")
     for split, videos in made.splits.items():

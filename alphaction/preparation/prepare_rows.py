@@ -44,7 +44,8 @@ class Table:
         persons = self.videos.setdefault(video, {}).setdefault(round(time, 6), {})
         if box is None:
             return
-        corners = tuple(round(min(max(float(value), 0.0), 1.0), 9) for value in box)
+        x1, y1, x2, y2 = (round(min(max(float(value), 0.0), 1.0), 9) for value in box)
+        corners = (x1, y1, x2, y2)
         entry = persons.setdefault((corners, person), Person(corners, person))
         new = set(actions)
         self.duplicates += bool(new & entry.actions)
@@ -186,7 +187,7 @@ def class_notes(split: Split, table: Table, names: Mapping[int, str]) -> list[st
     counts = table.counts(list(names))
     rows = {video: i for i, video in enumerate(table.videos)}
     train = counts[[rows[video] for video in split.train]].sum(axis=0)
-    val = counts[[rows[video] for video in split.val]].sum(axis=0) if split.val else None
+    val = counts[[rows[video] for video in split.val]].sum(axis=0)
     in_videos = (counts > 0).sum(axis=0)
     notes = []
     for i, name in enumerate(names.values()):
@@ -194,7 +195,7 @@ def class_notes(split: Split, table: Table, names: Mapping[int, str]) -> list[st
             continue
         if train[i] == 0:
             notes.append(f"class {name}: no example to train on (all {val[i]} are in the validation videos)")
-        elif val is not None and val[i] == 0:
+        elif split.val and val[i] == 0:
             reason = "it occurs in one video only" if in_videos[i] == 1 else "the split leaves it none"
             notes.append(f"class {name}: no example to validate on ({reason}); its AP will be 'n/a'")
     missing = [name for i, name in enumerate(names.values()) if in_videos[i] == 0]

@@ -78,12 +78,18 @@ def settle_times(
     if not whole:
         raise DataError(f"{files}: {place} has fractions, which are no frame numbers; {told}. Say --time-base seconds")
     if first_frame is None:
-        past = (times / rate >= lengths.frames / lengths.fps).any()
-        first_frame = int(bool(times.min() >= 1 and past and (times <= lengths.frames + _SLACK).all()))
-        why += f"; the first frame has the number {first_frame}, as "
-        why += "the last number is the number of frames" if first_frame else "nothing speaks against it"
+        first_frame, told = _first_frame(times, lengths, rate)
+        why += told
     counted = f"frames at {fps:g} per second (--fps)" if fps else f"the video's own frames ({_rates(lengths.fps)})"
     return Base(True, fps, first_frame, Assumption("times", f"numbers of {counted}", why, files))
+
+
+def _first_frame(times: np.ndarray, lengths: Lengths, rate: np.ndarray) -> tuple[int, str]:
+    """(0 or 1, why)."""
+    past = (times / rate >= lengths.frames / lengths.fps).any()
+    from_one = bool(times.min() >= 1 and past and (times <= lengths.frames + _SLACK).all())
+    grounds = "the last number is the number of frames" if from_one else "nothing speaks against it"
+    return int(from_one), f"; the first frame has the number {int(from_one)}, as {grounds}"
 
 
 def _decide(

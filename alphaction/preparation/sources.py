@@ -201,13 +201,15 @@ def number(value: object) -> float | None:
 
 def box_of(values: Iterable[object]) -> tuple[float, float, float, float] | None:
     """Four finite numbers, or None."""
-    numbers = [number(value) for value in values]
-    if len(numbers) != 4 or None in numbers:
+    written = list(values)
+    numbers = [found for value in written if (found := number(value)) is not None]
+    if not len(written) == len(numbers) == 4:
         return None
-    return tuple(numbers)
+    x, y, z, w = numbers
+    return x, y, z, w
 
 
 def some(names: Iterable[object], *, most: int = 5) -> str:
     """`a, b, c, ...` for messages."""
-    names = [str(name) for name in names]
-    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:most]) + (f", ... ({len(texts)} in all)" if len(texts) > most else "")

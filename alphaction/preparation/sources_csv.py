@@ -83,8 +83,9 @@ def _header(cells: list[str], source: Source) -> dict[str, int]:
     source.form, source.order = "CSV with a header", "xyxy"
     if not all(key in places for key in _CORNERS):
         sides = [_place(names, known) for known in (*_XYWH, *_WH)]
-        if None not in sides:
-            places.update(zip(_CORNERS, sides, strict=True))
+        found_sides = [side for side in sides if side is not None]
+        if len(found_sides) == len(sides):
+            places.update(zip(_CORNERS, found_sides, strict=True))
             source.order = "xywh"
     missing = [key for key in _ORDER[:7] if key not in places]
     if len(missing) > 4 or (set(names) & {"id", "label_id", "name", "label_name"} and "movie" in missing):

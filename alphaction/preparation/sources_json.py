@@ -81,7 +81,7 @@ def _load(path: Path) -> dict[str, list[dict]]:
 
 
 def _categories(categories: object, source: Source, *, ava: bool) -> ClassList | None:
-    if not categories:
+    if not isinstance(categories, (list, dict)) or not categories:
         return None
     try:
         classes = read_classes(categories)
@@ -95,8 +95,8 @@ def _videos(videos: object, source: Source) -> dict[object, str]:
     """Name of each entry of the list `videos`, by its id; other names of it become aliases."""
     names: dict[object, str] = {}
     for entry in videos if isinstance(videos, list) else ():
-        found = [entry.get(key) for key in ("file_name", "name", "video_name")] if isinstance(entry, dict) else []
-        found = list(dict.fromkeys(str(name) for name in found if name))
+        said = [entry.get(key) for key in ("file_name", "name", "video_name")] if isinstance(entry, dict) else []
+        found = list(dict.fromkeys(str(name) for name in said if name))
         if found and entry.get("id") is not None:
             names[_key(entry["id"])] = found[0]
             source.aliases[found[0]] = (*found[1:], str(entry["id"]))
@@ -160,8 +160,9 @@ def moment_from_name(name: str) -> tuple[str, float | None, bool]:
 def _add(entry: dict, where: str, moment: tuple[str, str, float, tuple[int, int]], source: Source) -> None:
     _, video, time, size = moment
     value = next((entry[key] for key in _ACTIONS if entry.get(key) is not None), None)
-    actions = [_action(part) for part in (value if isinstance(value, list) else [] if value is None else [value])]
-    if None in actions:
+    written = value if isinstance(value, list) else [] if value is None else [value]
+    actions = [action for part in written if (action := _action(part)) is not None]
+    if len(actions) < len(written):
         source.fault(where, "action that is neither a whole number nor a text", value)
         return
     box = box_of(entry["bbox"]) if isinstance(entry.get("bbox"), (list, tuple)) else None
@@ -170,7 +171,8 @@ def _add(entry: dict, where: str, moment: tuple[str, str, float, tuple[int, int]
     elif not actions:
         source.fault(where, "box without an action", entry)
     else:
-        attributes = entry.get("attributes") if isinstance(entry.get("attributes"), dict) else {}
+        attributes = entry.get("attributes")
+        attributes = attributes if isinstance(attributes, dict) else {}
         person = next((part[key] for part in (entry, attributes) for key in _PERSONS if part.get(key) is not None), "")
         area = number(entry.get("area")) or 0.0
         source.records.append(Record(where, video, time, box, tuple(actions), str(person), size, area))
