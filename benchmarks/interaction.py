@@ -23,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from alphaction.synthetic.interaction import KINDS
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # run from a checkout that is not installed
+
+from alphaction.synthetic.interaction import KINDS  # noqa: E402 (see above)
+
 CONFIG = ROOT / "config_files" / "interaction_tiny.yaml"
 DONE = Path("inference/interaction_val/metrics.json")  # written last
 NODE = "MODEL.IA_STRUCTURE"
