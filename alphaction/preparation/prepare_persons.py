@@ -5,8 +5,10 @@ Shapes: N keyframes, B boxes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -47,10 +49,16 @@ def read_person_boxes(
     boxes = PersonBoxes()
     if not files:
         return boxes
-    raw = _keyframes(gathered, sources, footage)
+    raw, unclear = _keyframes(gathered, sources, footage)
     sizes = {video.name: (video.info.height, video.info.width) for video in footage.values()}
     times = [time for moments in gathered.table.videos.values() for time in sorted(moments)]
     for file in files:
+        if unclear and _by_number(Path(file)):
+            raise DataError(
+                f"--person-boxes {file}: it names pictures by their ids, and the image ids of "
+                f"{', '.join(source.path for source in sources if source.images)} overlap. Name them so: "
+                '{"video/12.5.jpg": [{"bbox": [...], "score": 0.9}]}'
+            )
         found = read_boxes(file, raw)
         for row, xywh, score in zip(found.keyframe.tolist(), found.xywh, found.scores.tolist(), strict=True):
             video = raw.movies[int(raw.movie[row])]
@@ -71,8 +79,22 @@ def read_person_boxes(
     return boxes
 
 
-def _keyframes(gathered: Gathered, sources: Sequence[Source], footage: Mapping[str, Footage]) -> RawAnnotations:
-    """The keyframes with their times as the annotation files write them, since box files write them so, too."""
+def _by_number(path: Path) -> bool:
+    """Whether a box file names pictures by numbers; what is wrong with a file is told by who reads it."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, list) and any(
+        isinstance(e, dict) and isinstance(e.get("image_id"), int) for e in content
+    )
+
+
+def _keyframes(
+    gathered: Gathered, sources: Sequence[Source], footage: Mapping[str, Footage]
+) -> tuple[RawAnnotations, bool]:
+    """(the keyframes with their times as the annotation files write them, since box files write them so, too; whether
+    image ids of several files overlap)."""
     table = gathered.table
     movies = tuple(table.videos)
     keys = [(i, time) for i, video in enumerate(movies) for time in sorted(table.videos[video])]
@@ -87,14 +109,8 @@ def _keyframes(gathered: Gathered, sources: Sequence[Source], footage: Mapping[s
             row = rows.get((footage[video].name, time)) if video in footage else None
             if images.setdefault(name, row) != row:
                 unclear.add(name)
-    if any(isinstance(name, int) for name in unclear):
-        raise DataError(
-            f"--person-boxes: the image ids of {', '.join(source.path for source in sources)} overlap, so that they do "
-            "not say which picture a box belongs to. Give boxes by name: "
-            '{"video/12.5.jpg": [{"bbox": [...], "score": 0.9}]}'
-        )
     empty = np.zeros(0, np.int64)
-    return RawAnnotations(
+    raw = RawAnnotations(
         source="the annotations",
         classes=numbered_classes(1),
         numbered=True,
@@ -111,3 +127,4 @@ def _keyframes(gathered: Gathered, sources: Sequence[Source], footage: Mapping[s
         entry=[],
         entry_name="row",
     )
+    return raw, any(isinstance(name, int) for name in unclear)

@@ -228,6 +228,43 @@ def test_person_boxes_in_either_form(form, videos, tmp_path):
     assert "BOX_THRESH: 0.8" in text and "BOXES:" not in text
 
 
+def test_boxes_in_pictures_of_another_size(videos, tmp_path):
+    annotations = coco(tmp_path)
+    content = json.loads(annotations.read_text())
+    for image in content["images"]:
+        image["width"], image["height"] = 128, 96  # the videos: 64 x 48
+    for entry in content["annotations"]:
+        entry["bbox"] = [2 * value for value in entry["bbox"]]
+        del entry["area"]
+    annotations.write_text(json.dumps(content))
+    file = tmp_path / "det.json"
+    file.write_text(json.dumps([{"image_id": i, "bbox": [2, 4, 60, 80], "score": 0.9} for i in range(18)]))
+    report = run(tmp_path, videos, annotations, person_boxes=[str(file)], from_scratch=True)
+    assert written(tmp_path / "out") == expected() and "another shape" not in report
+    found = json.loads((tmp_path / "out" / "boxes" / "val.json").read_text())
+    assert [box["bbox"] for box in found] == [[1.0, 2.0, 30.0, 40.0]] * 3
+    opts = ("DATALOADER.NUM_WORKERS", 0, "TEST.NUM_PICTURES", 0, "SOLVER.MAX_ITER", 1, "SOLVER.VIDEOS_PER_BATCH", 1)
+    run_kit.train(tmp_path / "out" / "config.yaml", tmp_path / "run", *opts, skip_final_test=True)
+    (result,) = run_kit.test(tmp_path / "out" / "config.yaml", tmp_path / "run", *opts)
+    assert "detected" in result.boxes
+
+
+def test_person_boxes_that_cannot_be_placed(videos, tmp_path):
+    folder = tmp_path / "set"
+    coco(folder, name="my_train.json", names=VIDEOS[:4])
+    coco(folder, name="my_val.json", names=VIDEOS[4:])
+    file = tmp_path / "det.json"
+    file.write_text(json.dumps([{"image_id": 0, "bbox": [1, 2, 30, 40], "score": 0.9}]))
+    with pytest.raises(DataError, match="by their ids, and the image ids of .*my_train.json, .*my_val.json overlap"):
+        run(tmp_path, videos, folder, person_boxes=[str(file)])
+    file.write_text(json.dumps({"a1/0.4.jpg": [{"bbox": [1, 2, 30, 40], "score": 0.9}]}))
+    run(tmp_path, videos, folder, person_boxes=[str(file)])
+    assert json.loads((tmp_path / "out" / "boxes" / "train.json").read_text())[0]["image_id"] == "a1/0.4"
+    file.write_text(json.dumps({"zz/0.4.jpg": [{"bbox": [1, 2, 30, 40], "score": 0.9}]}))
+    with pytest.raises(DataError, match="none of its 1 boxes belongs to an image of the annotations"):
+        run(tmp_path, videos, folder, person_boxes=[str(file)], force=True)
+
+
 def test_the_configuration_trains(videos, tmp_path):
     run(tmp_path, videos, ava_csv(tmp_path), classes=str(label_list(tmp_path)), from_scratch=True, epochs=1)
     config = load_config(tmp_path / "out" / "config.yaml")
