@@ -119,7 +119,7 @@ def restore_parts(parts: Mapping[str, Part], content: Mapping[str, object], *, s
             logger.warning("%s holds %s, which this run does not go on with (%s is off).", source, called, key)
         elif name in parts:
             try:
-                parts[name].load_state_dict(copy.deepcopy(content[name]))
+                parts[name].load_state_dict(copy.deepcopy(dict(entry(content, name))))
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
                 reason = " ".join(str(error).split())
                 raise CheckpointError(

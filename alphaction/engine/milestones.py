@@ -152,6 +152,8 @@ class Milestones:
         )
 
     def _run_validation(self, iteration: int, *, saved_as: str) -> None:
+        if self._validate is None:
+            return
         before = self._checkpointer.current_random_state()
         try:
             scores = self._validate(iteration)
