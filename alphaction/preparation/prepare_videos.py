@@ -20,6 +20,7 @@ from alphaction.dataset.video_file import VideoFile, file_stamp
 from alphaction.dataset.video_index import EXTENSIONS, in_threads, list_seconds
 from alphaction.dataset.video_io import VideoInfo, probe
 from alphaction.errors import DataError, VideoError
+from alphaction.preparation.sources import files_below
 from alphaction.utils.atomic import write_text
 
 SAVE_EVERY = 50  # videos
@@ -55,11 +56,7 @@ class VideoFolder:
         if not self.root.is_dir():
             what = "is a file; give its folder" if self.root.exists() else "there is no such folder"
             raise DataError(f"--videos {self.root}: {what}")
-        self.files = sorted(
-            path
-            for path in self.root.rglob("*")
-            if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
-        )
+        self.files = [path for path in files_below(self.root) if path.suffix.lower() in EXTENSIONS and path.is_file()]
         if not self.files:
             raise DataError(f"--videos {self.root}: there is no video ({', '.join(EXTENSIONS)}) in it or below it")
         self._levels = self._index()

@@ -14,9 +14,10 @@ from pathlib import Path
 from alphaction.errors import DataError
 from alphaction.preparation.prepare_rows import Table
 from alphaction.preparation.prepare_videos import Footage
+from alphaction.preparation.sources import OURS
 from alphaction.structures import ClassList
 
-RECORD = "prepared.json"  # what was assumed and written; also the sign that a folder is ours
+RECORD = OURS  # what was assumed and written; also the sign that a folder is ours
 LINKS = "videos"
 
 

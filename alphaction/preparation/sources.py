@@ -7,6 +7,7 @@ shares, is settled later (`prepare_times`, `prepare_boxes`) over all rows at onc
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import NamedTuple
 from alphaction.errors import DataError
 from alphaction.structures import ClassList
 
-#: Endings of annotation files, and of files that may be a list of class names.
+#: Endings of annotation files.
 ANNOTATION_ENDINGS = (".csv", ".tsv", ".json", ".xml", ".zip")
-LABEL_ENDINGS = (".pbtxt", ".pbtx", ".txt")
+_LABELS = re.compile("label|class|action|categor|names", re.IGNORECASE)  # a text with such a name lists classes
+OURS = "prepared.json"  # in a folder that prepare_dataset made
 FORMS = (
     "AVA CSV, a CSV with a header (video,time,x1,y1,x2,y2,action), COCO JSON, AVA JSON, or CVAT XML 1.1 (also its .zip)"
 )
@@ -131,13 +133,11 @@ def find_files(paths: Sequence[str | os.PathLike]) -> SourceFiles:
     named = set()
     for path in map(Path, paths):
         if path.is_dir():
-            for file in sorted(path.rglob("*")):
+            for file in files_below(path):
                 ending = file.suffix.lower()
-                if file.name.startswith(".") or not file.is_file():
-                    continue
                 if ending in ANNOTATION_ENDINGS:
                     annotations[file] = None
-                elif ending in LABEL_ENDINGS:
+                elif ending in (".pbtxt", ".pbtx") or (ending == ".txt" and _LABELS.search(file.stem)):
                     labels[file] = None
         elif path.exists():
             annotations[path] = None
@@ -147,6 +147,20 @@ def find_files(paths: Sequence[str | os.PathLike]) -> SourceFiles:
     if not annotations:
         raise DataError(f"--annotations {' '.join(map(str, paths))}: no annotation file there. Expected one of {FORMS}")
     return SourceFiles(tuple(annotations), tuple(labels), frozenset(named))
+
+
+def files_below(root: Path) -> list[Path]:
+    """All files in a folder and its subfolders, links to folders too; not hidden ones, nor what this tool made."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        if os.path.realpath(folder) in seen or (OURS in names and Path(folder) != root):
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+    return found
 
 
 def read_sources(files: SourceFiles, *, read: Callable[[Path], Source]) -> tuple[list[Source], list[str]]:

@@ -89,7 +89,7 @@ def _header(cells: list[str], source: Source) -> dict[str, int]:
             source.order = "xywh"
     missing = [key for key in _ORDER[:7] if key not in places]
     if len(missing) > 4 or (set(names) & {"id", "label_id", "name", "label_name"} and "movie" in missing):
-        raise NotAnnotations(f"its columns are {some(cells, most=12)}")
+        raise NotAnnotations(f"its columns are {some(cells, most=12)} (a class list goes with --classes)")
     if missing:
         shown = ", ".join("video" if key == "movie" else key for key in missing)
         raise DataError(f"{source.path}: the header lacks {shown} (it has {', '.join(cells)}); {_EXPECTED}")

@@ -338,3 +338,17 @@ def test_the_command_line(videos, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr()
     assert "error: --output set: exists already" in told.err and "expected a share: 0 or more and below 1" in told.err
     assert "exit status: 0 made" in told.out and "CVAT XML 1.1" in told.out
+
+
+def test_everything_in_one_folder(tmp_path):
+    home = tmp_path / "my"
+    make_videos(home / "videos" / "mon", ["a1"])
+    make_videos(home / "videos" / "tue", ["b2"])
+    (home / "labels.csv").write_text("id,name\n1,run\n")
+    (home / "README.txt").write_text("Mine\nAll mine\n")
+    (home / "labels.txt").write_text("run\nwalk\n")
+    (home / "a.csv").write_text("video,time,x1,y1,x2,y2,action\na1,1,1,1,20,20,run\nb2,1,1,1,20,20,walk\n")
+    for force in (False, True):  # the second time what the first one made is not read
+        report = run(tmp_path, home, home, output=str(home / "prepared"), force=force)
+        assert len(written(home / "prepared")) == 2 and "2 classes from" in report and "labels.txt" in report
+        assert "labels.csv is not used: its columns are id, name (a class list goes with --classes)" in report
