@@ -78,7 +78,7 @@ def collect(options: DataOptions, cache: ProbeCache) -> Collected:
         notes.append(f"{count(gathered.clipped, 'box')} reach out of the picture and are cut at its edge")
     if table.duplicates:
         notes.append(f"{count(table.duplicates, 'row')} repeat another one and count once")
-    return Collected(matched, classes, gathered, split, boxes, assumptions, tuple(notes), unmatched)
+    return Collected(matched, classes, gathered, split, boxes, assumptions, tuple(dict.fromkeys(notes)), unmatched)
 
 
 def read_source(path: Path, options: DataOptions) -> Source:

@@ -99,14 +99,9 @@ def thin(table: Table, *, step: float | None) -> str:
         if step is None and gap >= DENSE:
             continue
         wanted = DEFAULT_STEP if step is None else step
-        last = -np.inf
-        # Pictures of every frame of which only some are annotated: the annotated ones count.
-        annotated = any(moments.values())
+        kept_times = _one_per_step(moments, wanted, slack=min(gap / 2, wanted / 10) + EPSILON)
         for time in times:
-            usable = moments[time] or not annotated
-            if usable and time >= last + wanted - min(gap / 2, wanted / 10) - EPSILON:
-                last = time
-            else:
+            if time not in kept_times:
                 del moments[time]
         if len(moments) < len(times):
             left_out[video] = len(times) - len(moments)
@@ -117,8 +112,31 @@ def thin(table: Table, *, step: float | None) -> str:
     dense = "keyframes closer than " + (f"{DENSE:g} s (every frame, or nearly so)" if step is None else f"{wanted:g} s")
     return (
         f"{count(len(left_out), 'video')} with {dense}: one per {wanted:g} s is kept, {kept} of "
-        f"{kept + sum(left_out.values())}. --keyframe-step changes that, 0 keeps all"
+        f"{kept + sum(left_out.values())} (and one more for an action that only falls between). --keyframe-step changes "
+        "that, 0 keeps all"
     )
+
+
+def _one_per_step(moments: Mapping[float, Mapping[tuple, Person]], step: float, *, slack: float) -> set[float]:
+    """The times to keep: at least `step` - `slack` seconds apart, and for an action without any the middle one it has.
+
+    Of pictures of every frame of which only some are annotated, the annotated ones count.
+    """
+    usable = sorted(time for time, persons in moments.items() if persons) or sorted(moments)
+    kept: set[float] = set()
+    last = -np.inf
+    for time in usable:
+        if time >= last + step - slack:
+            kept.add(time)
+            last = time
+    having: dict[int, list[float]] = {}
+    for time in usable:
+        for action in {action for person in moments[time].values() for action in person.actions}:
+            having.setdefault(action, []).append(time)
+    for times in having.values():
+        if kept.isdisjoint(times):
+            kept.add(times[len(times) // 2])
+    return kept
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def read_cvat(path: Path, *, actions_from: str = "auto", attributes: Iterable[st
         DataError: no XML, or it is not told where the actions stand.
     """
     reader = _Reader(Source(str(path), "CVAT XML", order="xyxy", times="frames"), actions_from, frozenset(attributes))
-    reader.source.times_from, reader.source.first_frame = "CVAT's frame numbers", 0
+    reader.source.times_from, reader.source.first_frame = "CVAT's 'frame'", 0
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

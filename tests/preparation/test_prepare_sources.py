@@ -210,16 +210,23 @@ def test_faulty_rows_are_named_with_file_and_row(videos, tmp_path):
 
 
 def test_tracks_of_every_frame_are_thinned(videos, tmp_path):
-    path = cvat(tmp_path, "a1", every=1)
-    cvat(tmp_path, "b2", every=1)
-    report = run(tmp_path, videos, path, tmp_path / "b2.xml")
-    times = {(row[0], row[1]) for row in written(tmp_path / "out")}
-    assert times == {(video, time) for video in ("a1", "b2") for time in (0.0, 1.0)}
-    assert {row[7] for row in written(tmp_path / "out")} == {1, 2}  # the tracks' numbers
-    assert "one per 1 s is kept, 4 of 100. --keyframe-step changes that" in report
-    run(tmp_path, videos, path, tmp_path / "b2.xml", keyframe_step=0.5, force=True)
-    assert {row[1] for row in written(tmp_path / "out")} == {0.0, 0.48, 0.96, 1.44, 1.92}
-    run(tmp_path, videos, path, tmp_path / "b2.xml", keyframe_step=0.0, force=True)
+    path, second = cvat(tmp_path, "a1", every=1), cvat(tmp_path, "b2", every=1)
+    report = run(tmp_path, videos, path, second, force=True)
+    rows = written(tmp_path / "out")
+    times = {(row[0], row[1]) for row in rows}
+    # Besides 0 and 1 the moments of actions that are seen at frame 10, 20 or 30 only.
+    assert times == {(v, t) for v in ("a1", "b2") for t in (0.0, 1.0)} | {
+        ("a1", 0.8),
+        ("a1", 1.2),
+        ("b2", 0.8),
+        ("b2", 0.4),
+    }
+    assert {row[7] for row in rows} == {1, 2}  # the tracks' numbers
+    assert "one per 1 s is kept, 8 of 100" in report
+    assert report.count("actions are the attributes action of CVAT's boxes") == 1
+    run(tmp_path, videos, path, second, keyframe_step=0.5, force=True)
+    assert {0.0, 0.48, 0.96, 1.44, 1.92} <= {row[1] for row in written(tmp_path / "out")}
+    run(tmp_path, videos, path, second, keyframe_step=0.0, force=True)
     assert len({(row[0], row[1]) for row in written(tmp_path / "out")}) == 100
 
 
