@@ -155,7 +155,7 @@ SCENARIOS = {
     "plain": ([], {}, [share(b, 0) for b in PLAIN], [share(b, 1) for b in PLAIN], PLAIN),
     "memory": (WITH_MEMORY, {}, [share(b, 0) for b in PLAIN], [share(b, 1) for b in PLAIN], PLAIN),
     "memory and parts": (
-        WITH_MEMORY,
+        [*WITH_MEMORY, "MODEL.BACKBONE.ACTIVATION_CHECKPOINTING", True],
         {"options": StepOptions(parts=2, max_grad_norm=0.5)},
         [share(b, 0) for b in PLAIN],
         [share(b, 1) for b in PLAIN],

@@ -18,10 +18,17 @@ _METRIC, _SUM, _COUNT = "metric ", "sum ", "count "
 class LossOutput(Protocol):
     """Of one part: scalars that are summed over the parts, or means over `counted` persons of the part."""
 
-    losses: dict[str, Tensor]
-    total: Tensor
-    metrics: dict[str, Tensor]
-    counted: dict[str, Tensor]
+    @property
+    def losses(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def total(self) -> Tensor: ...
+
+    @property
+    def metrics(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def counted(self) -> Mapping[str, Tensor]: ...
 
 
 class Figures:
@@ -32,7 +39,7 @@ class Figures:
         self._rows: list[Tensor] = []
 
     def add(self, result: LossOutput) -> None:
-        named = {TOTAL: result.total} | result.losses
+        named = {TOTAL: result.total} | dict(result.losses)
         for name, value in result.metrics.items():
             if name in result.counted:
                 named |= {_SUM + name: value * result.counted[name], _COUNT + name: result.counted[name]}

@@ -32,10 +32,6 @@ from alphaction.utils.distributed import ALONE, Processes
 
 logger = logging.getLogger(__name__)
 
-# The newer name of the option, where there is one: the older one then warns.
-_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-_BUFFERS_STAY = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
-
 _ADVICE = (
     "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or set SOLVER.MAX_GRAD_NORM; SOLVER.ON_NONFINITE skip leaves "
     "such batches out. The last checkpoint is still good."
@@ -111,7 +107,7 @@ class TrainStep:
         self._model = model
         # Adds up the gradients of all processes in the backward pass of each process's last part; those before add
         # theirs to it, past this wrapper. Statistics of batch norms stay each process's own: see `share_statistics`.
-        self._network = model if processes.size == 1 else DistributedDataParallel(model, **_BUFFERS_STAY)
+        self._network = model if processes.size == 1 else _shared(model)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._criterion = criterion
         self._optimizer = optimizer
@@ -143,12 +139,11 @@ class TrainStep:
         if self._options.skip_nonfinite:
             self._statistics.keep()
         work = _Work(num_boxes=persons)
-        *first, last = parts or [None]
-        for part in first:
+        for part in parts[:-1]:
             self._backward(self._forward(self._model, part, work))
         loss = None
-        if last is not None:
-            loss = self._forward(self._network if everyone else self._model, last, work)
+        if parts:
+            loss = self._forward(self._network if everyone else self._model, parts[-1], work)
         values = work.figures.read()
         sums = joined(values, self._processes, everyone=everyone)
         finite = math.isfinite(sums[TOTAL])
@@ -163,8 +158,8 @@ class TrainStep:
         if changed is None:
             return self._leave_out("the gradients are not finite", _causes(parts), iteration)
         if self._memory is not None:
-            known = _joined_features(batch, work.features) if parts else None
-            self._memory.update(batch if parts else None, known, loss=sums[TOTAL])
+            known = None if batch is None or not parts else _joined_features(batch, work.features)
+            self._memory.update(batch, known, loss=sums[TOTAL])
         return logged(sums) | changed | self._counts()
 
     def _parts(self, batch: ClipBatch | None) -> list[ClipBatch]:
@@ -207,7 +202,7 @@ class TrainStep:
         for parameter in self._parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self._processes.average([parameter.grad for parameter in self._parameters])
+        self._processes.average([parameter.grad for parameter in self._parameters if parameter.grad is not None])
 
     def _update(self) -> dict[str, float] | None:
         """Changes the weights; returns figures, None if the gradients are not finite and nothing was changed."""
@@ -270,6 +265,13 @@ class TrainStep:
     def _counts(self) -> dict[str, float]:
         counts = {"skipped_batches": self._skipped, "skipped_steps": self._skipped_steps}
         return {name: float(count) for name, count in counts.items() if count}
+
+
+def _shared(model: nn.Module) -> DistributedDataParallel:
+    """The model with gradients that are the mean over the processes; buffers stay each process's own."""
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters:
+        return DistributedDataParallel(model, forward_sync_buffers=False)
+    return DistributedDataParallel(model, broadcast_buffers=False)  # the name before torch 2.15, which warns of it
 
 
 def _joined_features(batch: ClipBatch, parts: Sequence[RoiFeatures]) -> RoiFeatures:

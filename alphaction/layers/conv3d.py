@@ -16,9 +16,11 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, T, H, W] to [N, C', T', H', W']."""
-        frames, height, width = self.padding
-        if not (x.device.type == "cpu" and frames and x.shape[2] < self.kernel_size[0] and _in_bfloat16(x)):
+        if x.device.type != "cpu" or x.shape[2] >= self.kernel_size[0] or not _in_bfloat16(x):
             return super().forward(x)
+        if isinstance(self.padding, str):
+            raise ValueError(f"padding: got {self.padding!r}, expected numbers")
+        frames, height, width = self.padding
         x = F.pad(x, (0, 0, 0, 0, frames, frames))
         return F.conv3d(x, self.weight, self.bias, self.stride, (0, height, width), self.dilation, self.groups)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ def build_training_criterion(cfg: CfgNode, train_set: ActionDataset) -> Criterio
     )
 
 
-def build_parts(cfg: CfgNode, model: nn.Module, device: torch.device) -> dict[str, object]:
+def build_parts(cfg: CfgNode, model: nn.Module, device: torch.device) -> dict[str, Any]:
     """What a step changes besides weights and optimizer, by the name of its entry in a checkpoint.
 
     Raises:
@@ -44,7 +45,7 @@ def build_parts(cfg: CfgNode, model: nn.Module, device: torch.device) -> dict[st
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def tested_model(model: nn.Module, parts: Mapping[str, object]) -> nn.Module:
+def tested_model(model: nn.Module, parts: Mapping[str, Any]) -> nn.Module:
     """What validations and tests look at: the mean of the weights, where there is one."""
     averaged = parts.get(AVERAGED)
     return averaged.model if isinstance(averaged, AveragedWeights) else model
@@ -59,7 +60,7 @@ def build_step(
     device: torch.device,
     memory: PersonMemory | None,
     processes: Processes,
-    parts: Mapping[str, object],
+    parts: Mapping[str, Any],
 ) -> TrainStep:
     """What happens with each batch.
 
