@@ -1,5 +1,7 @@
 """What a launcher may tell, and what is said when it tells nonsense."""
 
+import argparse
+import os
 import re
 import socket
 
@@ -7,6 +9,7 @@ import process_kit
 import pytest
 import run_kit
 
+from alphaction.engine.script import add_common_arguments
 from alphaction.errors import ConfigError
 from alphaction.utils.launch import Launch, connected, read_launch
 
@@ -77,3 +80,15 @@ def test_process_0_cannot_be_reached(monkeypatch):
     launch = launched(monkeypatch, rank=1, port=port)
     with pytest.raises(ConfigError, match=re.escape(words)), connected(launch, patience=1):
         pass
+
+
+@pytest.mark.parametrize("spelling", ["--local_rank=1", "--local-rank=1"])
+@pytest.mark.parametrize("told", ["", "3"], ids=["by the flag alone", "by the environment as well"])
+def test_both_spellings_of_the_launchers_flag(monkeypatch, spelling, told):
+    monkeypatch.setenv("LOCAL_RANK", told)
+    if not told:
+        monkeypatch.delenv("LOCAL_RANK")
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    parser.parse_intermixed_args([spelling, "--config-file", "my.yaml", "OUTPUT_DIR", "out"])
+    assert os.environ["LOCAL_RANK"] == (told or "1")
