@@ -22,6 +22,7 @@ from alphaction.preparation.prepare_write import (
     whole_folder,
     write_classes,
 )
+from alphaction.preparation.sources import some
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ def _write(made: Collected, options: Options, command: str, machine: Machine) ->
     facts = facts_of(made, output, options.name, options.config, machine)
     if not facts.clips:
         raise DataError("no training clip is left: the training videos have no keyframe with a person")
+    if made.split.val and not made.gathered.table.num_clips(made.split.val):
+        raise DataError(
+            f"the validation videos ({some(made.split.val)}) have no keyframe with a person. Try another --seed, "
+            "--val-list FILE, or --val-share 0"
+        )
     plan = make_plan(facts)
     with whole_folder(output) as partial:
         for split, videos in made.splits.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -143,11 +144,17 @@ def _joined(categories: Sequence[tuple[str, ClassList]]) -> tuple[ClassList, str
 
 
 def _from_use(used: set[Action], numbers: list[int], class_base: int | None) -> tuple[ClassList, str]:
-    texts = sorted((action for action in used if isinstance(action, str)), key=str.casefold)
+    texts = sorted((action for action in used if isinstance(action, str)), key=lambda text: (text.casefold(), text))
     if texts and numbers:
         raise DataError(
             f"some actions are names ({some(texts)}), others are numbers ({some(numbers)}), and there is no class "
             "list. Give one with --classes FILE (a line `1: walk` per class)"
+        )
+    alike = [pair for pair in itertools.pairwise(texts) if pair[0].casefold() == pair[1].casefold()]
+    if alike:
+        raise DataError(
+            f"the actions {alike[0][0]!r} and {alike[0][1]!r} differ in upper and lower case only. Write them alike, "
+            "or give the names that count with --classes FILE"
         )
     if texts:
         return ClassList(tuple(texts), tuple(texts)), "the names in use, in alphabetical order"

@@ -112,8 +112,8 @@ def thin(table: Table, *, step: float | None) -> str:
     dense = "keyframes closer than " + (f"{DENSE:g} s (every frame, or nearly so)" if step is None else f"{wanted:g} s")
     return (
         f"{count(len(left_out), 'video')} with {dense}: one per {wanted:g} s is kept, {kept} of "
-        f"{kept + sum(left_out.values())} (and one for an action that only falls between). --keyframe-step changes this, "
-        "0 keeps all"
+        f"{kept + sum(left_out.values())} (and one for an action that only falls between). --keyframe-step changes "
+        "this, 0 keeps all"
     )
 
 

@@ -333,3 +333,11 @@ def test_cvat_for_images_and_projects(videos, tmp_path):
     path.write_text(f"<annotations><version>1.1</version>{meta}{tracks}</annotations>")
     run(tmp_path, videos, path, force=True)
     assert {row[:2] for row in written(tmp_path / "out")} == {("a1", 0.0), ("b2", 1.0)}
+
+
+def test_names_that_differ_in_case_only(videos, tmp_path):
+    path = plain_csv(tmp_path)
+    path.write_text(path.read_text().replace("walk", "Walk", 1))
+    assert "the actions 'Walk' and 'walk' differ in upper and lower case only" in _refused(tmp_path, videos, path)
+    run(tmp_path, videos, path, classes=str(label_list(tmp_path)))
+    assert written(tmp_path / "out") == expected()
