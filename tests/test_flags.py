@@ -6,11 +6,16 @@ The training loop itself is replaced by one that looks at what it was given.
 import copy
 import json
 import logging
+import os
+import signal
 from dataclasses import dataclass
 
 import pytest
 import run_kit
 import torch
+
+from alphaction.engine.testing.build import Tester
+from alphaction.utils.stop import Interrupted
 
 HEAD = "roi_heads."
 NEW_SCHEDULE = ("SOLVER.BASE_LR", 0.5, "SOLVER.STEPS", "(100,)")
@@ -240,3 +245,19 @@ def test_early_stop_goes_to_the_final_test(config, tmp_path, capsys):
 @pytest.fixture(autouse=True)
 def _log(caplog):
     caplog.set_level(logging.INFO)
+
+
+def test_stopped_in_the_validation_before_training(config, tmp_path, monkeypatch):
+    def signalled(*args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return run(*args, **options)
+
+    run = Tester.run
+    monkeypatch.setattr(Tester, "run", signalled)
+    with pytest.raises(Interrupted) as stopped:
+        run_kit.train(config, tmp_path, "TEST.EVAL_AT_START", True)
+    assert stopped.value.signal == signal.SIGTERM
+    assert str(stopped.value) == (
+        "SIGTERM: stopped before training; nothing is saved yet. The same command begins again."
+    )
+    assert not list(tmp_path.glob("*.pth"))
