@@ -14,7 +14,7 @@ import pytest
 import run_kit
 import torch
 
-from alphaction.engine.testing.build import Tester
+from alphaction.engine.testing import build as testing
 from alphaction.utils.stop import Interrupted
 
 HEAD = "roi_heads."
@@ -252,8 +252,8 @@ def test_stopped_in_the_validation_before_training(config, tmp_path, monkeypatch
         os.kill(os.getpid(), signal.SIGTERM)
         return run(*args, **options)
 
-    run = Tester.run
-    monkeypatch.setattr(Tester, "run", signalled)
+    run = testing.Tester.run
+    monkeypatch.setattr(testing.Tester, "run", signalled)
     with pytest.raises(Interrupted) as stopped:
         run_kit.train(config, tmp_path, "TEST.EVAL_AT_START", True)
     assert stopped.value.signal == signal.SIGTERM
