@@ -241,8 +241,8 @@ class _Movie:
             while upcoming is not None and upcoming[0] <= numbers[-1]:
                 held[upcoming[0]] = shrink(upcoming[1], self.size)
                 upcoming = next(frames, None)
-            images = [held.get(int(number)) for number in numbers]
-            yield second, numbers, images if all(image is not None for image in images) else None
+            whole = all(int(number) in held for number in numbers)
+            yield second, numbers, [held[int(number)] for number in numbers] if whole else None
             held = {number: image for number, image in held.items() if number >= numbers[-1]}
 
     def _write(self, second: int, images: list[np.ndarray]) -> None:

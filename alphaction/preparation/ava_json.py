@@ -131,7 +131,8 @@ def write_json(options: JsonOptions, *, json_path: str = "", min_json_path: str 
 
 
 def _annotations(raw: RawAnnotations, number: dict[str, int], sizes: dict[str, Size], seconds: range) -> list[dict]:
-    annotations, used = [], set()
+    annotations: list[dict] = []
+    used: set[int] = set()
     ids = raw.classes.ids
     for row in range(len(raw.keyframe)):
         keyframe = int(raw.keyframe[row])
@@ -174,8 +175,9 @@ def _free_id(image: int, person: int, used: set[int]) -> int:
 
 def _sizes(options: JsonOptions, movies: Sequence[str]) -> Callable[[str], Size]:
     """How the size of a movie is told."""
-    if options.size is not None:
-        return lambda _: options.size
+    size = options.size
+    if size is not None:
+        return lambda _: size
     if options.img_root:
         return lambda movie: _picture_size(Path(options.img_root) / movie)
     if not options.video_root:
@@ -190,8 +192,8 @@ def _sizes(options: JsonOptions, movies: Sequence[str]) -> Callable[[str], Size]
     for entry in found:
         info = entry.info
         if info is None:
-            good = [second for second in entry.clips or () if second not in set(entry.empty)]
-            info = probe(Path(entry.path) / entry.clips[min(good)])
+            good = {second: name for second, name in (entry.clips or {}).items() if second not in entry.empty}
+            info = probe(Path(entry.path) / good[min(good)])
         sizes[entry.movie] = info.width, info.height
     return sizes.__getitem__
 

@@ -22,6 +22,7 @@ from alphaction.errors import DataError
 from alphaction.preparation.check import BOX_THRESHOLD
 from alphaction.preparation.check_boxes import ENOUGH, OVERLAP, check_detections
 from alphaction.preparation.check_findings import Findings
+from alphaction.preparation.check_split import SplitFacts
 from alphaction.preparation.detect_frames import FrameSet, Pictures
 from alphaction.preparation.detect_models import Detector, Found
 from alphaction.preparation.detect_store import Row, SideFile, write_boxes
@@ -166,13 +167,12 @@ def _report(
     if problems:
         lines.append(f"{len(problems)} could not be looked at:" + _listed(problems))
     if pictures.facts is not None:
-        lines += [] if options.objects else _recall(pictures, options)
-        lines += _advice(pictures, options)
+        lines += [] if options.objects else _recall(pictures.facts, options)
+        lines += _advice(pictures.facts, options)
     return lines
 
 
-def _recall(pictures: FrameSet, options: DetectOptions) -> list[str]:
-    facts = pictures.facts
+def _recall(facts: SplitFacts, options: DetectOptions) -> list[str]:
     spec = {**facts.spec, "box_file": options.output, "object_file": ""}
     if not facts.usable_persons().any():
         return []
@@ -193,9 +193,9 @@ def _recall(pictures: FrameSet, options: DetectOptions) -> list[str]:
     return lines
 
 
-def _advice(pictures: FrameSet, options: DetectOptions) -> list[str]:
+def _advice(facts: SplitFacts, options: DetectOptions) -> list[str]:
     """Where to name the box file."""
-    spec, name = pictures.facts.spec, options.data_set
+    spec, name = facts.spec, options.data_set
     key, present = ("object_boxes", "object_file") if options.objects else ("person_boxes", "box_file")
     if spec[present] and os.path.abspath(spec[present]) == os.path.abspath(options.output):
         return [f"The data set names this file already ({key})"]

@@ -6,6 +6,7 @@ Shapes: h x w pixels.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,13 +30,13 @@ class Frame:
     """A picture.
 
     Attributes:
-        image_id: what the box file calls it.
+        image_id: what the box file calls it, a number or a text.
         path: the video, the folder of one-second files, or the picture.
         time: seconds from the video's start; None for a picture.
         size: (height, width) that boxes shall refer to; None = the picture's own.
     """
 
-    image_id: int | str
+    image_id: Hashable
     path: str
     time: float | None = None
     size: tuple[int, int] | None = None
@@ -114,7 +115,7 @@ def video_frames(root: str, *, step: float = 1.0, start: float = 0.0, end: float
             count = max(int(np.ceil((last - start) / step - 1e-6)), 0)
             times = [round(start + i * step, 6) for i in range(count)]
         else:
-            good = sorted(set(entry.clips) - set(entry.empty))
+            good = sorted(set(entry.clips or ()) - set(entry.empty))
             times = [float(s) for s in good if s >= start and (end is None or s < end)][:: max(round(step), 1)]
         frames += [Frame(f"{entry.movie}/{time_text(time)}", entry.path, time) for time in times]
     return FrameSet(f"the videos in {root}", frames, problems)

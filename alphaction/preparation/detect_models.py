@@ -115,7 +115,7 @@ def load_detector(
         for module in model.modules():
             if isinstance(module, (torch.nn.BatchNorm2d, FrozenBatchNorm2d)):
                 module.eps = 0.0
-    for part in (model, getattr(model, "roi_heads", None)):
+    for part in (model, getattr(model, "roi_heads", model)):
         if hasattr(part, "score_thresh"):
             part.score_thresh = min_score
     model.eval().to(place)
