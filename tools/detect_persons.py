@@ -78,7 +78,6 @@ def main() -> None:
         batch_size=args.batch_size,
         workers=args.num_workers,
         force=args.force,
-        data_set=name,
     )
 
     def pictures() -> FrameSet:

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from alphaction.config.dataset_file import split_reference
-from alphaction.config.paths_catalog import DatasetCatalog
 from alphaction.errors import DataError
 from alphaction.preparation.check import BOX_THRESHOLD
 from alphaction.preparation.check_boxes import ENOUGH, OVERLAP, check_detections
@@ -43,7 +42,6 @@ class DetectOptions:
         batch_size: pictures that go through the detector together.
         workers: processes that read pictures; 0 = none but this one.
         force: replace an existing box file.
-        data_set: the name the user gave, for the advice at the end; "" = none.
     """
 
     output: str
@@ -52,7 +50,6 @@ class DetectOptions:
     batch_size: int = 4
     workers: int = 0
     force: bool = False
-    data_set: str = ""
 
     @property
     def what(self) -> str:
@@ -195,19 +192,22 @@ def _recall(facts: SplitFacts, options: DetectOptions) -> list[str]:
 
 def _advice(facts: SplitFacts, options: DetectOptions) -> list[str]:
     """Where to name the box file."""
-    spec, name = facts.spec, options.data_set
+    spec = facts.spec
     key, present = ("object_boxes", "object_file") if options.objects else ("person_boxes", "box_file")
     if spec[present] and os.path.abspath(spec[present]) == os.path.abspath(options.output):
         return [f"The data set names this file already ({key})"]
-    reference = None if name in DatasetCatalog.DATASETS else split_reference(name)
+    reference = split_reference(spec["dataset_file"]) if spec["dataset_file"] else None
     if reference is None:
-        return [f'To use it, name it in the entry {name} of the catalog: "{present}": "{options.output}"']
+        return [f'To use it, name it in the entry {spec["name"]} of the catalog: "{present}": "{options.output}"']
     folder = os.path.dirname(os.path.abspath(reference[0]))
     path = os.path.relpath(options.output, folder)
     if path.startswith(".."):
         path = os.path.abspath(options.output)
     split = f"  {reference[1]}:\n" if reference[1] else ""
-    return [f"To use it, write into {reference[0]}:\nsplits:\n{split}    {key}: {Path(path).as_posix()}"]
+    lines = [f"To use it, write into {reference[0]}:\nsplits:\n{split}    {key}: {Path(path).as_posix()}"]
+    if not options.objects:
+        lines.append('and test with TEST.BOXES "auto", where your configuration says "ground_truth"')
+    return lines
 
 
 def _listed(problems: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import pytest
 import torch
 import videos
 
+from alphaction.config.paths_catalog import DatasetCatalog
 from alphaction.dataset.annotations import read_annotations
 from alphaction.dataset.box_files import read_boxes
 from alphaction.errors import DataError
@@ -60,11 +61,15 @@ class Fake:
 
 @pytest.fixture
 def options(folder: pathlib.Path) -> DetectOptions:
-    return DetectOptions(str(folder / "boxes" / "val.json"), batch_size=2, data_set=f"{folder / 'dataset.yaml'}:val")
+    return DetectOptions(str(folder / "boxes" / "val.json"), batch_size=2)
+
+
+def name_of(options: DetectOptions) -> str:
+    return f"{pathlib.Path(options.output).parents[1] / 'dataset.yaml'}:val"
 
 
 def run(options: DetectOptions, fake: Fake | None = None) -> str:
-    return detect(dataset_frames(options.data_set), (fake or Fake()).detector, options)
+    return detect(dataset_frames(name_of(options)), (fake or Fake()).detector, options)
 
 
 def test_every_keyframe_and_no_other(folder: pathlib.Path, options: DetectOptions) -> None:
@@ -80,7 +85,10 @@ def test_every_keyframe_and_no_other(folder: pathlib.Path, options: DetectOption
     assert boxes.xywh.tolist() == [[6, 12, 48, 24]] * 6
     assert "val.json: 6 person boxes with a score of 0.05 or more, 6 of them 0.8 or more, in 6 pictures" in text
     assert "Recall at IoU 0.5 against the annotated persons: 100.0%; 100.0% with boxes of 0.8 or more" in text
-    assert f"write into {folder / 'dataset.yaml'}:\nsplits:\n  val:\n    person_boxes: boxes/val.json" in text
+    assert (
+        f"write into {folder / 'dataset.yaml'}:\nsplits:\n  val:\n    person_boxes: boxes/val.json\nand test with"
+        in text
+    )
     assert sorted(p.name for p in (folder / "boxes").iterdir()) == ["val.json"]
 
 
@@ -88,9 +96,16 @@ def test_the_advice_makes_the_data_set_use_them(folder: pathlib.Path, options: D
     text = run(options)
     head = "videos: videos\nclasses: [walk]\n"
     (folder / "dataset.yaml").write_text(
-        head + text[text.index("splits:") :] + "\n    annotations: val.csv\n", encoding="utf-8"
+        head + text[text.index("splits:") : text.index("and test")] + "    annotations: val.csv\n", encoding="utf-8"
     )
     assert "The data set names this file already (person_boxes)" in run(replace(options, force=True))
+
+
+def test_an_entry_of_the_catalog(folder: pathlib.Path, options: DetectOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"video_root": str(folder / "videos"), "ann_file": str(folder / "val.csv"), "classes": ["walk"]}
+    monkeypatch.setitem(DatasetCatalog.DATASETS, "my_set", entry)
+    text = detect(dataset_frames("my_set"), Fake().detector, options)
+    assert f'name it in the entry my_set of the catalog: "box_file": "{options.output}"' in text
 
 
 def test_objects_are_all_but_persons(options: DetectOptions) -> None:
@@ -103,7 +118,7 @@ def test_objects_are_all_but_persons(options: DetectOptions) -> None:
     assert "Recall" not in text
     with pytest.raises(DataError, match="knows persons only"):
         detect(
-            dataset_frames(options.data_set),
+            dataset_frames(name_of(options)),
             Detector("x", Fake(), objects=False),
             replace(options, objects=True, force=True),
         )
@@ -205,7 +220,7 @@ def test_moments_of_videos(folder: pathlib.Path, options: DetectOptions) -> None
     (folder / "videos" / "bad.mp4").touch()
     pictures = video_frames(str(folder / "videos"), step=0.8, end=4)
     fake = Fake()
-    text = detect(pictures, fake.detector, replace(options, data_set="", workers=1))
+    text = detect(pictures, fake.detector, replace(options, workers=1))
     images = [row["image_id"] for row in json.loads(pathlib.Path(options.output).read_text())]
     assert images == ["a/0", "a/0.8", "a/1.6", "b/0", "b/0.8", "b/1.6", "c/3"]
     assert fake.seen == [0, 24, 48, 0, 24, 48, 0]
@@ -221,7 +236,7 @@ def test_pictures_in_the_form_of_the_guide(folder: pathlib.Path, options: Detect
         cv2.imwrite(str(folder / "keys" / movie / f"000{second}.jpg"), frames[15, ..., ::-1])
     (folder / "keys" / "b" / "0002.jpg").write_text("no picture")
     fake = Fake()
-    text = detect(picture_frames(str(folder / "keys")), fake.detector, replace(options, data_set=""))
+    text = detect(picture_frames(str(folder / "keys")), fake.detector, options)
     assert fake.seen == [15, 15]
     content = json.loads(pathlib.Path(options.output).read_text())
     assert list(content) == ["a/0001.jpg", "b/0001.jpg"]
