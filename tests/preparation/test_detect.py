@@ -247,8 +247,9 @@ def test_pictures_in_the_form_of_the_guide(folder: pathlib.Path, options: Detect
 
 
 def test_mistakes_are_told(folder: pathlib.Path, options: DetectOptions) -> None:
+    (folder / "boxes" / "val").mkdir(parents=True)
     with pytest.raises(DataError, match="--output: .*is a folder, expected a file"):
-        run(replace(options, output=str(folder)))
+        run(replace(options, output=str(folder / "boxes" / "val")))
     with pytest.raises(DataError, match="--min-score: got 1"):
         run(replace(options, min_score=1.0))
     with pytest.raises(DataError, match="--batch-size, --num-workers: got 0, 0"):
