@@ -37,6 +37,8 @@ class EvalResult:
         counts: keyframes, rows and the like.
         notes: what the reader has to know, a sentence each.
         explanation: why the mAP is low, several lines (`explain`); "" where it is not.
+        more: further entries of `metrics.json`, plain numbers and texts (COCO's metrics).
+        more_text: the same as lines of the table.
     """
 
     name: str
@@ -55,6 +57,13 @@ class EvalResult:
     counts: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     explanation: str = ""
+    more: dict[str, object] = field(default_factory=dict)
+    more_text: str = ""
+
+    @property
+    def mean_over_iou(self) -> float:
+        """Mean of the mAPs at all the IoU thresholds."""
+        return float(np.mean(list(self.mAP_by_iou.values())))
 
     @property
     def per_class(self) -> dict[str, float]:
@@ -84,6 +93,8 @@ class EvalResult:
         lines = [f"{self.name}: average precision per class at IoU >= {self.iou_threshold:g}", ""]
         lines += [_line(row, widths) for row in (header, tuple("-" * width for width in widths), *rows)]
         lines += ["", *self._means(), *(f"note: {note}" for note in self.notes)]
+        if self.more_text:
+            lines += ["", self.more_text]
         if self.explanation:
             lines += ["", "Why the mAP is low, what is left after each step:", self.explanation]
         return "\n".join(lines)
@@ -99,6 +110,11 @@ class EvalResult:
             f"{counted} of {len(self.ap)} classes have ground truth)"
             for threshold, mean in self.mAP_by_iou.items()
         ]
+        if len(self.mAP_by_iou) > 1:
+            low, *_, high = sorted(self.mAP_by_iou)
+            lines.append(
+                f"mAP@{low:g}:{high:g} = {number(self.mean_over_iou)}   (mean of these {len(self.mAP_by_iou)} lines)"
+            )
         width = max(map(len, self.mAP_by_group), default=0)
         lines += [f"  {name:<{width}}  {number(mean)}" for name, mean in self.mAP_by_group.items()]
         return lines
@@ -123,12 +139,14 @@ class EvalResult:
             "boxes": self.boxes,
             "mAP": _nullable(self.mAP),
             "mAP_by_iou": {f"{threshold:g}": _nullable(mean) for threshold, mean in self.mAP_by_iou.items()},
+            "mAP_mean_over_iou": _nullable(self.mean_over_iou),
             "mAP_by_group": {name: _nullable(mean) for name, mean in self.mAP_by_group.items()},
             "per_class": {name: _nullable(ap) for name, ap in self.per_class.items()},
             "classes": classes,
             "counts": self.counts,
             "notes": list(self.notes),
             "explanation": self.explanation,
+            **self.more,
         }
 
     def write(self, folder: str | Path) -> None:
