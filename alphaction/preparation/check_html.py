@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from alphaction.dataset.video_index import open_source
 from alphaction.dataset.video_io import VideoCache, read_frame
 from alphaction.errors import UserError
+from alphaction.evaluation import page
 from alphaction.evaluation.files import result_file
+from alphaction.evaluation.page import table as _table
+from alphaction.evaluation.page import text as _text
 from alphaction.evaluation.pictures import evenly_spread
 from alphaction.preparation.check import CheckReport
 from alphaction.preparation.check_findings import LEVELS, Finding
@@ -29,17 +29,9 @@ _MEANT, _OTHER, _FAULTY = (70, 210, 90), (170, 170, 170), (255, 90, 80)
 _COLOURS = ("#3b82c4", "#e08a2e", "#59a14f", "#b07aa1", "#76b7b2", "#9c755f")
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ccc; }
-table { border-collapse: collapse; margin: .5em 0; } td, th { padding: .15em .7em; text-align: right; }
-th { border-bottom: 1px solid #999; } td.l, th.l { text-align: left; } tr:nth-child(even) { background: #f5f5f5; }
-.bar { height: .8em; display: inline-block; vertical-align: middle; min-width: 1px; }
 .plot td { padding: .05em .5em; } .plot td.g { width: 620px; text-align: left; border-left: 1px solid #999; }
 .error { color: #b3261e; } .warning { color: #9a6700; } .note { color: #3a5a78; }
-details { margin: .6em 0; } summary { cursor: pointer; font-weight: 600; } li { overflow-wrap: anywhere; }
 .cure { background: #eef4ee; padding: .3em .7em; margin: .4em 0; }
-figure { display: inline-block; margin: .4em .8em .4em 0; vertical-align: top; width: 400px; }
-figcaption { font-size: .85em; overflow-wrap: anywhere; } img { display: block; max-width: 100%; }
 """
 
 
@@ -63,7 +55,7 @@ def write_html(report: CheckReport, path: str | Path, *, pictures: int = 2) -> N
 
 def _page(report: CheckReport, camera: _Camera, pictures: int) -> Iterator[str]:
     title = f"Check of {', '.join(report.names)}"
-    yield f"<!DOCTYPE html><html lang=en><meta charset=utf-8><title>{_text(title)}</title><style>{_STYLE}</style>"
+    yield page.head(title, style=_STYLE)
     counts = {level: report.findings.count(level) for level in LEVELS}
     told = ", ".join(
         f"<span class={level}>{count} {level}{'' if count == 1 else 's'}</span>" for level, count in counts.items()
@@ -217,37 +209,9 @@ class _Camera:
         except (UserError, OSError):
             return ""
         self._left -= 1
-        data = base64.b64encode(_jpeg(picture, boxes)).decode()
-        return f'<figure><img src="data:image/jpeg;base64,{data}"><figcaption>{_text(caption)}</figcaption></figure>'
-
-
-def _jpeg(picture: np.ndarray, boxes: Iterable[tuple[tuple[float, ...] | None, tuple[int, int, int]]]) -> bytes:
-    """A small picture with boxes given as fractions; what lies outside is drawn along the edge."""
-    zoom = min(_WIDTH / picture.shape[1], _HEIGHT / picture.shape[0])
-    width, height = max(round(picture.shape[1] * zoom), 2), max(round(picture.shape[0] * zoom), 2)
-    canvas = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
-    for box, colour in boxes:
-        if box is None:
-            continue
-        limit = np.array([width, height, width, height], np.float64)
-        x1, y1, x2, y2 = (int(v) for v in np.clip(np.asarray(box) * limit, 1, limit - 2))
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), (0, 0, 0), 4)
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return data.tobytes()
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]], *, left: int) -> str:
-    def line(cells: Sequence[object], tag: str) -> str:
-        return "".join(f"<{tag}{' class=l' if i < left else ''}>{_text(c)}</{tag}>" for i, c in enumerate(cells))
-
-    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-    return f"<table><tr>{line(head, 'th')}</tr>{body}</table>"
+        drawn = [(box, colour, 2) for box, colour in boxes]
+        return page.figure(picture, drawn, caption=_text(caption), width=_WIDTH, height=_HEIGHT)
 
 
 def _colour(split: int) -> str:
     return _COLOURS[split % len(_COLOURS)]
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
