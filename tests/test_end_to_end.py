@@ -112,7 +112,7 @@ def test_checkpoints_hold_what_the_guide_promises(finished):
     content = checkpoint(finished / "model_final.pth")
     assert {"model", "optimizer", "scheduler", "iteration", "best"} <= content.keys()
     assert content["iteration"] == 4
-    assert content["classes"] == {"ids": [1, 2, 3], "names": ["walk", "run", "wave"]}
+    assert content["classes"] == {"ids": [1, 2, 3], "names": ["walk", "run", "wave"], "counts": [6, 4, 4]}
     # The one validation was at iteration 2, and the checkpoint of that iteration has its result already.
     assert content["best"]["tiny_val"]["iteration"] == 2
     assert checkpoint(finished / "model_0000002.pth")["best"] == content["best"]

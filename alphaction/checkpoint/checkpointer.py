@@ -54,6 +54,7 @@ class Checkpointer:
         scheduler: None when testing.
         class_names: names of the classes, in the order of the model's outputs; stored in the file.
         class_ids: their ids in the annotation files; by default 1, 2, ...
+        class_counts: annotated persons of each class in the training set, for the report of a test; stored in the file.
         rows_by_name: a new run that starts from weights takes the last layer's rows of the classes of the same name.
         config_text: the run's whole configuration, stored in the file.
         parts: whatever else has a state, by the name of its entry (`PARTS`): averaged weights, gradient scaler.
@@ -72,6 +73,7 @@ class Checkpointer:
         scheduler: Schedule | None = None,
         class_names: Sequence[str] = (),
         class_ids: Sequence[int | str] = (),
+        class_counts: Sequence[int] = (),
         rows_by_name: bool = False,
         config_text: str = "",
         parts: Mapping[str, Part] | None = None,
@@ -85,6 +87,7 @@ class Checkpointer:
         self._scheduler = scheduler
         self._class_names = list(class_names)
         self._class_ids = list(class_ids) or list(range(1, len(self._class_names) + 1))
+        self._class_counts = list(class_counts)
         self._rows_by_name = rows_by_name
         self._config_text = config_text
         self._parts = dict(parts or {})
@@ -253,12 +256,15 @@ class Checkpointer:
 
     def _content(self, iteration: int) -> dict[str, object]:
         """What a test or a new run takes."""
+        classes: dict[str, list] = {"ids": list(self._class_ids), "names": list(self._class_names)}
+        if self._class_counts:
+            classes["counts"] = list(self._class_counts)
         content: dict[str, object] = {
             "model": self._model.state_dict(),
             "iteration": int(iteration),
             "best": copy.deepcopy(self._best),
             "config": self._config_text,
-            "classes": {"ids": list(self._class_ids), "names": list(self._class_names)},
+            "classes": classes,
             "version": __version__,
         }
         if AVERAGED in self._parts:

@@ -40,6 +40,7 @@ class LoadedState:
         best: best validation per data set: {"mAP": in 0..1, "iteration": when}.
         report: which weights were loaded.
         class_ids, class_names: of the file, in the order of the model's outputs; empty if it does not say.
+        class_counts: persons of each class in the training set; empty if the file does not say.
         config_text: the configuration (YAML) of the run that wrote the file.
         version: of this package, when the file was written.
         extra: further entries of the file, as given to `save`.
@@ -52,6 +53,7 @@ class LoadedState:
     report: LoadReport | None = None
     class_ids: Sequence[int | str] = ()
     class_names: Sequence[str] = ()
+    class_counts: Sequence[int] = ()
     config_text: str = ""
     version: str = ""
     extra: Mapping[str, object] = field(default_factory=dict)
@@ -66,7 +68,7 @@ def describe(
     resumed: bool = False,
 ) -> LoadedState:
     """The state of a file that was read, of which `report` tells what was loaded."""
-    ids = entry(content, "classes").get("ids")
+    ids, counts = (entry(content, "classes").get(name) for name in ("ids", "counts"))
     return LoadedState(
         iteration=iteration,
         source=path,
@@ -75,6 +77,7 @@ def describe(
         report=report,
         class_ids=tuple(ids) if isinstance(ids, (list, tuple)) else (),
         class_names=tuple(class_names(content)),
+        class_counts=tuple(counts) if isinstance(counts, (list, tuple)) else (),
         config_text=str(content.get("config", "")),
         version=str(content.get("version", "")),
         extra={key: value for key, value in content.items() if key not in OWN_ENTRIES} if resumed else {},

@@ -332,17 +332,22 @@ _C.TEST.BOX_THRESH = 0.8
 # Action scores below this are left out of the results; in [0, 1].
 _C.TEST.ACTION_THRESH = 0.05
 # Ours. The persons: "detected" (the set's person box file), "ground_truth" (the annotated ones; the mAP is then an
-# upper bound), "auto" (detected ones where the set has such a file).
+# upper bound), "both" (a test goes over the set twice; the difference is the detector's share; validations during
+# training take the detected ones), "auto" (detected ones where the set has such a file).
 _C.TEST.BOXES = "auto"
 # Ours. Overlap (intersection over union) at which a box counts as found; in (0, 1].
 _C.TEST.IOU_THRESH = 0.5
 # Ours. "alphaction" (all rows count, as the original) or "activitynet" (the 50 best rows per image; images without
 # annotations are ignored).
 _C.TEST.PROTOCOL = "alphaction"
-# Ours. Keyframes drawn with predicted and true boxes after a test; 0 = none.
+# Ours. After a test at most so many keyframes spread over the set are drawn with predicted and true boxes, and in
+# report.html as many false positives and as many misses; 0 = none.
 _C.TEST.NUM_PICTURES = 12
 # Ours. True: a training that starts at iteration 0 is validated once before, to see what chance gives.
 _C.TEST.EVAL_AT_START = False
+# Ours. Validations during training evaluate every N-th keyframe, as a quick look that is named so; 1 = all. A test, and
+# that at the end of training, is always whole.
+_C.TEST.EVERY_N = 1
 
 # ------------------------------------------------------------------------ ours: what the original does, to compare with
 _C.QUIRKS = CN()

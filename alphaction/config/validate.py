@@ -169,10 +169,11 @@ RULES: dict[str, _Rule] = {
     "TEST.EXTEND_SCALE": _several(2, _NOT_NEGATIVE),
     "TEST.BOX_THRESH": _SHARE,
     "TEST.ACTION_THRESH": _SHARE,
-    "TEST.BOXES": _one_of("auto", "detected", "ground_truth"),
+    "TEST.BOXES": _one_of("auto", "detected", "ground_truth", "both"),
     "TEST.IOU_THRESH": _Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
     "TEST.PROTOCOL": _one_of("alphaction", "activitynet"),
     "TEST.NUM_PICTURES": _NOT_NEGATIVE,
+    "TEST.EVERY_N": _COUNT,
     "OUTPUT_DIR": _Rule('a folder ("." is the working directory)', lambda value: bool(value.strip())),
 }
 

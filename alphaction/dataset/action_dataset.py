@@ -104,13 +104,16 @@ class ActionDataset(Dataset):
         self.report = report
         self.uses_detections = detections is not None
         self._persons = annotations.boxes if detections is None else detections
-        self.keyframes = np.flatnonzero(self._persons.counts() > 0)
+        self._choose(np.flatnonzero(self._persons.counts() > 0))
         self._objects = objects if options.max_objects else None
         self._paths = tuple(paths)
         self._options = options
         self._seed = seed
+
+    def _choose(self, keyframes: np.ndarray) -> None:
+        self.keyframes = keyframes
         # Shared between processes, so that what the workers could not read can be counted by the main process.
-        self._unreadable = torch.zeros(len(self.keyframes), dtype=torch.bool).share_memory_()
+        self._unreadable = torch.zeros(len(keyframes), dtype=torch.bool).share_memory_()
 
     @property
     def is_training(self) -> bool:
@@ -230,6 +233,21 @@ class ActionDataset(Dataset):
         """The same data set (nothing is copied) with another seed of the augmentation."""
         other = copy.copy(self)
         other._seed = seed
+        return other
+
+    def with_true_persons(self) -> ActionDataset:
+        """The same data set (nothing is copied) with the annotated persons in place of detected ones."""
+        other = copy.copy(self)
+        other.name = f"{self.name}_true_boxes"
+        other.uses_detections = False
+        other._persons = self.annotations.boxes
+        other._choose(np.flatnonzero(other._persons.counts() > 0))
+        return other
+
+    def every(self, step: int) -> ActionDataset:
+        """The same data set (nothing is copied) with the samples of every `step`-th keyframe of `annotations`."""
+        other = copy.copy(self)
+        other._choose(self.keyframes[self.keyframes % step == 0])
         return other
 
     @staticmethod

@@ -249,11 +249,11 @@ def _with_names(raw: RawAnnotations, spec: Mapping[str, Any]) -> RawAnnotations:
 def _detections(cfg: CfgNode, spec: Mapping[str, Any], raw: RawAnnotations, resolved: Resolved) -> PackedBoxes | None:
     """Detected persons as TEST.BOXES says; None = the annotated ones."""
     choice, path = cfg.TEST.BOXES, spec["box_file"]
-    if choice not in ("auto", "detected", "ground_truth"):
-        raise ConfigError(f"TEST.BOXES is {choice!r}, expected 'auto', 'detected' or 'ground_truth'")
-    if choice == "detected" and not path:
+    if choice not in ("auto", "detected", "ground_truth", "both"):
+        raise ConfigError(f"TEST.BOXES is {choice!r}, expected 'auto', 'detected', 'ground_truth' or 'both'")
+    if choice in ("detected", "both") and not path:
         raise ConfigError(
-            f"TEST.BOXES is 'detected', but data set {spec['name']} has no file of detected persons. Name one in its "
+            f"TEST.BOXES is {choice!r}, but data set {spec['name']} has no file of detected persons. Name one in its "
             "entry ('box_file', or 'person_boxes' in a dataset.yaml), or set TEST.BOXES ground_truth."
         )
     if choice == "ground_truth" or not path:

@@ -86,6 +86,7 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
         parts=parts,
         class_names=train_set.annotations.classes.names,
         class_ids=train_set.annotations.classes.ids,
+        class_counts=train_set.class_counts().tolist(),
         rows_by_name=cfg.MODEL.ROI_ACTION_HEAD.COPY_ROWS_BY_NAME,
         config_text=cfg.dump(),
         facts={

@@ -31,6 +31,7 @@ OURS = {
     "TEST.PROTOCOL": "alphaction",
     "TEST.NUM_PICTURES": 12,
     "TEST.EVAL_AT_START": False,
+    "TEST.EVERY_N": 1,
     "SOLVER.LOG_PERIOD": 20,
     "QUIRKS.SWAP_CLIP_SIZE": False,
     "QUIRKS.KEEP_OBJECTS_UNFLIPPED": False,
