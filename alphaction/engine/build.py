@@ -5,31 +5,38 @@ from __future__ import annotations
 import logging
 import pathlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 from yacs.config import CfgNode
 
-from alphaction.checkpoint import Checkpointer
+from alphaction.checkpoint import Checkpointer, LoadedState
 from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_num_classes
 from alphaction.engine.batch_statistics import share_statistics
 from alphaction.engine.best import BestValidation
 from alphaction.engine.data_wait import DataWaitHint
 from alphaction.engine.evaluate import EvalResult, check_evaluation_files
+from alphaction.engine.memory import PersonMemory
 from alphaction.engine.milestones import BEST, FINAL, VALIDATED, Milestones, Periods
 from alphaction.engine.progress import Progress
 from alphaction.engine.run_facts import facts, note_start
-from alphaction.engine.scalars import open_scalars
+from alphaction.engine.scalars import NoScalars, ScalarLog, open_scalars
 from alphaction.engine.startup.agreement import check_agreement
 from alphaction.engine.startup.build import Run, open_run, save_config
+from alphaction.engine.step import TrainStep
 from alphaction.engine.testing.build import Tester, build_memory, tell_unreadable
 from alphaction.engine.train import TrainOptions, train
 from alphaction.engine.training.build import build_parts, build_step, build_training_criterion, tested_model
 from alphaction.engine.trial.build import try_out
 from alphaction.errors import ConfigError
 from alphaction.modeling import build_detection_model
+from alphaction.modeling.detector import ActionDetector
 from alphaction.solver import build_optimizer, build_scheduler, scale_to_batch
+from alphaction.solver.lr_schedule import WarmupSchedule
+from alphaction.utils.distributed import Processes
 from alphaction.utils.seed import seed_all, seed_rank
 from alphaction.utils.stop import StopRequest, telling
 
@@ -63,12 +70,67 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
 
 
 def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool) -> None:
-    cfg, device, processes = run.cfg, run.device, run.processes
+    cfg = run.cfg
     scale_to_batch(cfg, given=opts[::2])
     seed_all(flags.seed)
     train_set, test_sets = _datasets_for_training(cfg, is_tested=is_tested)
     cfg.freeze()
+    learner = _build_learner(run, flags, train_set)
+    if flags.dry_run:
+        _try_out(run, flags, learner, train_set, test_sets)
+        return
+    if run.processes.is_main:
+        _note_start(run, learner.start)
+    best = BestValidation(patience=cfg.SOLVER.EARLY_STOP_PATIENCE)
+    best.load(learner.start.extra)
+    writer = open_scalars(
+        pathlib.Path(cfg.OUTPUT_DIR),
+        tensorboard=flags.tensorboard,
+        start_iter=learner.start.iteration,
+        is_main=run.processes.is_main,
+    )
+    with StopRequest() as stop:
+        tests = _Tests(run, learner, test_sets, writer, stop)
+        if cfg.TEST.EVAL_AT_START and learner.start.iteration == 0 and not flags.skip_validation:
+            tests.before_training()
+        validate = None if flags.skip_validation or not test_sets else tests.validate
+        finished = _learn(run, flags, learner, train_set, validate=validate, best=best, writer=writer, stop=stop)
+        tell_unreadable(train_set, processes=run.processes)
+        del learner  # the final test fills a memory of its own
+        if not flags.skip_final_test:
+            tests.after_training(finished)
+    writer.close()
+    if cfg.SOLVER.KEEP_BEST and best.is_known:
+        logger.info(
+            "Best validation: %s. Its weights are tested by: python test_net.py --config-file %s MODEL.WEIGHT %s",
+            best.describe(), shlex.quote(f"{cfg.OUTPUT_DIR}/config.yaml"), shlex.quote(f"{cfg.OUTPUT_DIR}/{BEST}.pth"),
+        )  # fmt: skip
+    logger.info("Done. Everything of this run lies in %s", cfg.OUTPUT_DIR)
 
+
+@dataclass(frozen=True)
+class _Learner:
+    """All that learns.
+
+    Attributes:
+        parts: what a step changes besides weights and optimizer (`build_parts`).
+        memory: of the training set; None for a model without M blocks.
+        start: where the run goes on from.
+    """
+
+    model: ActionDetector
+    optimizer: Optimizer
+    scheduler: WarmupSchedule
+    parts: Mapping[str, Any]
+    checkpointer: Checkpointer
+    memory: PersonMemory | None
+    step: TrainStep
+    start: LoadedState
+
+
+def _build_learner(run: Run, flags: TrainFlags, train_set: ActionDataset) -> _Learner:
+    """Everything at the iteration that the run goes on from."""
+    cfg, device, processes = run.cfg, run.device, run.processes
     model = build_detection_model(cfg)
     if cfg.MODEL.BACKBONE.SYNC_BN:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -98,134 +160,172 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
         keep=cfg.SOLVER.KEEP_CHECKPOINTS,
         processes=processes,
     )
-    state = checkpointer.resume_or_load(
+    start = _start(cfg, flags, checkpointer, processes)
+    memory = build_memory(cfg, model, train_set, device, processes=processes)
+    if memory is not None and start.resumed:
+        memory.load(start.extra)
+    step = build_step(cfg, model, criterion, optimizer, device=device, memory=memory, processes=processes, parts=parts)
+    return _Learner(model, optimizer, scheduler, parts, checkpointer, memory, step, start)
+
+
+def _start(cfg: CfgNode, flags: TrainFlags, checkpointer: Checkpointer, processes: Processes) -> LoadedState:
+    """Brings model, optimizer, schedule and random generators to where the run starts, the same in all processes."""
+    start = checkpointer.resume_or_load(
         cfg.MODEL.WEIGHT, transfer=flags.transfer, no_head=flags.no_head, adjust_lr=flags.adjust_lr
     )
-    check_agreement(state.source, state.iteration, processes)
+    check_agreement(start.source, start.iteration, processes)
     seed_rank(flags.seed, processes.rank)
-    if state.source is None and cfg.MODEL.BACKBONE.FROZEN_BN:
+    if start.source is None and cfg.MODEL.BACKBONE.FROZEN_BN:
         logger.warning(
             "MODEL.BACKBONE.FROZEN_BN is True and there are no weights to start from: batch norms that never saw data "
             "normalise nothing, and the loss will likely explode. Give MODEL.WEIGHT, or set FROZEN_BN False."
         )
-    memory = build_memory(cfg, model, train_set, device, processes=processes)
-    if memory is not None and state.resumed:
-        memory.load(state.extra)
-    step = build_step(cfg, model, criterion, optimizer, device=device, memory=memory, processes=processes, parts=parts)
-    if flags.dry_run:
-        try_out(
-            cfg,
-            model,
-            step,
-            train_set=train_set,
-            test_sets=test_sets,
-            saved=[model, optimizer, *parts.values()],
-            memory=memory,
-            device=device,
-            start_iter=state.iteration,
-            seed=flags.seed,
-            validates=not flags.skip_validation,
-            tests_at_end=not flags.skip_final_test,
-            processes=processes,
-        )
-        return
-    if processes.is_main:
-        save_config(cfg)  # not before all is read: a refused run must not touch the files of an earlier one
-    start = facts(
-        device=device, num_processes=processes.size, iteration=state.iteration, weights=str(state.source or "")
-    )
-    if processes.is_main:
-        note_start(pathlib.Path(cfg.OUTPUT_DIR), start)
-    tested = tested_model(model, parts)
-    tester = Tester(cfg, tested, device, processes=processes)
-    writer = open_scalars(
-        pathlib.Path(cfg.OUTPUT_DIR),
-        tensorboard=flags.tensorboard,
-        start_iter=state.iteration,
-        is_main=processes.is_main,
+    return start
+
+
+def _try_out(
+    run: Run, flags: TrainFlags, learner: _Learner, train_set: ActionDataset, test_sets: Sequence[ActionDataset]
+) -> None:
+    try_out(
+        run.cfg,
+        learner.model,
+        learner.step,
+        train_set=train_set,
+        test_sets=test_sets,
+        saved=[learner.model, learner.optimizer, *learner.parts.values()],
+        memory=learner.memory,
+        device=run.device,
+        start_iter=learner.start.iteration,
+        seed=flags.seed,
+        validates=not flags.skip_validation,
+        tests_at_end=not flags.skip_final_test,
+        processes=run.processes,
     )
 
-    best = BestValidation(patience=cfg.SOLVER.EARLY_STOP_PATIENCE)
-    best.load(state.extra)
-    with StopRequest() as stop:
 
-        def test(*, quiet: bool) -> Iterator[EvalResult]:
-            share_statistics(tested, processes)
-            for dataset in test_sets:
-                yield tester.run(dataset, quiet=quiet, should_stop=lambda: stop.number)
+def _note_start(run: Run, start: LoadedState) -> None:
+    """The run's files on what it is made with: not before all is read, since a refused run touches none of them."""
+    save_config(run.cfg)
+    note_start(
+        pathlib.Path(run.cfg.OUTPUT_DIR),
+        facts(
+            device=run.device,
+            num_processes=run.processes.size,
+            iteration=start.iteration,
+            weights=str(start.source or ""),
+        ),
+    )
 
-        def validate_at(iteration: int) -> dict[str, float]:
-            scores = {result.name: result.mAP for result in test(quiet=True)}
-            writer.write({f"{name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": value for name, value in scores.items()}, iteration)
-            checkpointer.note_validation(scores, iteration=iteration)
-            return scores
 
-        before: dict[str, float] = {}
-        if cfg.TEST.EVAL_AT_START and state.iteration == 0 and not flags.skip_validation:
-            logger.info("Validation before training:")
-            with telling("stopped before training; nothing is saved yet. The same command begins again."):
-                before = validate_at(0)
-        loader = build_loader(
-            cfg,
-            train_set,
-            train=True,
-            start_iter=state.iteration,
-            seed=flags.seed,
-            rank=processes.rank,
-            world_size=processes.size,
-        )
-        checkpointer.restore_random_state()
-        finished = train(
-            model,
-            step,
-            loader,
-            optimizer,
-            scheduler,
-            milestones=Milestones(
-                model,
-                checkpointer,
-                None if flags.skip_validation or not test_sets else validate_at,
-                periods=Periods(
-                    max_iter=cfg.SOLVER.MAX_ITER,
-                    checkpoint=cfg.SOLVER.CHECKPOINT_PERIOD,
-                    validation=cfg.SOLVER.EVAL_PERIOD,
-                ),
-                validated=int(state.extra.get(VALIDATED, 0)),
-                memory=memory,
-                best=best,
-                keep_best=cfg.SOLVER.KEEP_BEST,
-                final_is_written=state.source == pathlib.Path(cfg.OUTPUT_DIR) / f"{FINAL}.pth",
-                stop=stop,
-                processes=processes,
-            ),
-            progress=Progress(
-                writer,
-                max_iter=cfg.SOLVER.MAX_ITER,
-                period=cfg.SOLVER.LOG_PERIOD,
-                device=device,
-                processes=processes,
-                hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS),
-            ),
-            options=TrainOptions(max_iter=cfg.SOLVER.MAX_ITER, shows_bar=processes.is_main),
-            start_iter=state.iteration,
-        )
-        tell_unreadable(train_set, processes=processes)
-        del memory, state, loader, step  # the final test fills a memory of its own
-        over = (
+class _Tests:
+    """The tests of a training run: before it, on the way and after it. Their mAP goes to the figures of the run."""
+
+    def __init__(
+        self,
+        run: Run,
+        learner: _Learner,
+        test_sets: Sequence[ActionDataset],
+        writer: ScalarLog | NoScalars,
+        stop: StopRequest,
+    ) -> None:
+        self._processes = run.processes
+        self._model = tested_model(learner.model, learner.parts)
+        self._checkpointer = learner.checkpointer
+        self._test_sets = test_sets
+        self._writer = writer
+        self._stop = stop
+        self._tester = Tester(run.cfg, self._model, run.device, processes=run.processes)
+        self._figure = f"mAP_{run.cfg.TEST.IOU_THRESH:g}IOU"
+        self._before: dict[str, float] = {}
+
+    def before_training(self) -> None:
+        logger.info("Validation before training:")
+        with telling("stopped before training; nothing is saved yet. The same command begins again."):
+            self._before = self.validate(0)
+
+    def validate(self, iteration: int) -> dict[str, float]:
+        """mAP by data set; it goes into the next checkpoint."""
+        scores = {result.name: result.mAP for result in self._results(quiet=True)}
+        self._writer.write({f"{name}_{self._figure}": value for name, value in scores.items()}, iteration)
+        self._checkpointer.note_validation(scores, iteration=iteration)
+        return scores
+
+    def after_training(self, iteration: int) -> None:
+        """With tables, files and pictures."""
+        with telling(
             f"stopped in the final test. Training is complete, {FINAL}.pth holds it: the same command makes the test."
-        )
-        with telling(over):
-            for result in test(quiet=False) if not flags.skip_final_test else ():
-                writer.write({f"{result.name}_mAP_{cfg.TEST.IOU_THRESH:g}IOU": result.mAP}, finished)
-                if result.name in before:
-                    logger.info("%s: mAP %.4f before training, %.4f now", result.name, before[result.name], result.mAP)
-    writer.close()
-    if cfg.SOLVER.KEEP_BEST and best.is_known:
-        logger.info(
-            "Best validation: %s. Its weights are tested by: python test_net.py --config-file %s MODEL.WEIGHT %s",
-            best.describe(), shlex.quote(f"{cfg.OUTPUT_DIR}/config.yaml"), shlex.quote(f"{cfg.OUTPUT_DIR}/{BEST}.pth"),
-        )  # fmt: skip
-    logger.info("Done. Everything of this run lies in %s", cfg.OUTPUT_DIR)
+        ):
+            for result in self._results(quiet=False):
+                self._writer.write({f"{result.name}_{self._figure}": result.mAP}, iteration)
+                if result.name in self._before:
+                    before = self._before[result.name]
+                    logger.info("%s: mAP %.4f before training, %.4f now", result.name, before, result.mAP)
+
+    def _results(self, *, quiet: bool) -> Iterator[EvalResult]:
+        share_statistics(self._model, self._processes)
+        for dataset in self._test_sets:
+            yield self._tester.run(dataset, quiet=quiet, should_stop=lambda: self._stop.number)
+
+
+def _learn(
+    run: Run,
+    flags: TrainFlags,
+    learner: _Learner,
+    train_set: ActionDataset,
+    *,
+    validate: Callable[[int], Mapping[str, float]] | None,
+    best: BestValidation,
+    writer: ScalarLog | NoScalars,
+    stop: StopRequest,
+) -> int:
+    """The training itself, from the first iteration that is left; returns the last one."""
+    cfg, processes, start = run.cfg, run.processes, learner.start
+    loader = build_loader(
+        cfg,
+        train_set,
+        train=True,
+        start_iter=start.iteration,
+        seed=flags.seed,
+        rank=processes.rank,
+        world_size=processes.size,
+    )
+    milestones = Milestones(
+        learner.model,
+        learner.checkpointer,
+        validate,
+        periods=Periods(
+            max_iter=cfg.SOLVER.MAX_ITER,
+            checkpoint=cfg.SOLVER.CHECKPOINT_PERIOD,
+            validation=cfg.SOLVER.EVAL_PERIOD,
+        ),
+        validated=int(start.extra.get(VALIDATED, 0)),
+        memory=learner.memory,
+        best=best,
+        keep_best=cfg.SOLVER.KEEP_BEST,
+        final_is_written=start.source == pathlib.Path(cfg.OUTPUT_DIR) / f"{FINAL}.pth",
+        stop=stop,
+        processes=processes,
+    )
+    progress = Progress(
+        writer,
+        max_iter=cfg.SOLVER.MAX_ITER,
+        period=cfg.SOLVER.LOG_PERIOD,
+        device=run.device,
+        processes=processes,
+        hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS),
+    )
+    learner.checkpointer.restore_random_state()  # last: what was built may have drawn from the generators
+    return train(
+        learner.model,
+        learner.step,
+        loader,
+        learner.optimizer,
+        learner.scheduler,
+        milestones=milestones,
+        progress=progress,
+        options=TrainOptions(max_iter=cfg.SOLVER.MAX_ITER, shows_bar=processes.is_main),
+        start_iter=start.iteration,
+    )
 
 
 def test_from_config(config_file: str, opts: Sequence[str]) -> list[EvalResult]:
