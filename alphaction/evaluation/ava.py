@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from alphaction.errors import DataError, UserError
-from alphaction.evaluation.ava_csv import CsvTable, class_text, csv_lines, read_rows
+from alphaction.evaluation.ava_csv import CsvTable, class_text, csv_lines, first_line, read_rows
 from alphaction.evaluation.matching import Detections, GroundTruth
 from alphaction.evaluation.result_csv import UNITS, write_rows
 from alphaction.structures import Annotations, ClassList, Predictions
 
 logger = logging.getLogger(__name__)
+
+_MOST_UNITS = 2  # a box may reach beyond the frame, but not this far
 
 
 def second_text(second: float | str) -> str:
@@ -107,13 +109,19 @@ def read_detections(path: str | Path, *, images: ImageIndex, classes: ClassList)
     Returns:
         the rows of `classes`; class id -> rows, of ids that are not among them (left out).
     """
+    table = detection_table(path, images=images, classes=classes)
+    if table.without_score:
+        logger.warning("%s: %d rows have no score; they count with score 1", path, table.without_score)
+    return Detections(table.image, table.xyxy, table.box, table.label, table.score), table.unknown
+
+
+def detection_table(path: str | Path, *, images: ImageIndex, classes: ClassList) -> CsvTable:
+    """The rows of `read_detections` with what is to be told of them."""
     table = read_rows(
         path, image_index=images, class_index=_class_index(classes), with_scores=True, inverted_boxes=True
     )
     _check_unit_square(table, path)
-    if table.without_score:
-        logger.warning("%s: %d rows have no score; they count with score 1", path, table.without_score)
-    return Detections(table.image, table.xyxy, table.box, table.label, table.score), table.unknown
+    return table
 
 
 def _class_index(classes: ClassList) -> dict[str, int]:
@@ -121,10 +129,10 @@ def _class_index(classes: ClassList) -> dict[str, int]:
 
 
 def _check_unit_square(table: CsvTable, path: str | Path) -> None:
-    if len(table.xyxy) and table.xyxy.max() > 2:
+    if len(table.xyxy) and table.xyxy.max() > _MOST_UNITS:
         raise DataError(
-            f"{path}: coordinates up to {table.xyxy.max():g}, expected 0..1 of the frame's width and height "
-            "(divide pixels by them)"
+            f"{first_line(path, above=_MOST_UNITS)}: coordinates up to {table.xyxy.max():g}, expected 0..1 of the "
+            "frame's width and height (divide pixels by them)"
         )
 
 

@@ -184,6 +184,36 @@ def _header(row: list[str], with_scores: bool) -> list[int]:
     return [named[key] for key in NEEDED] + ([named["score"]] if with_scores and "score" in named else [])
 
 
+def class_ids(path: str | Path) -> list[int | str]:
+    """The class ids of a file, sorted; numbers before texts."""
+    ids: set[str] = set()
+    columns: list[int] | None = None
+    for _, row in csv_lines(path):
+        if columns is None:
+            columns = _header(row, False)
+            if columns:
+                continue
+        place = columns[6] if columns else 6
+        if place < len(row) and row[place]:
+            ids.add(class_text(row[place]))
+    found = [int(text) if text.removeprefix("-").isdecimal() else text for text in ids]
+    return sorted(found, key=lambda class_id: (isinstance(class_id, str), class_id))
+
+
+def first_line(path: str | Path, *, above: float) -> str:
+    """ "FILE, line N" of the first line with a larger coordinate, in a file that can be read."""
+    columns: list[int] | None = None
+    for where, row in csv_lines(path):
+        if columns is None:
+            columns = _header(row, False)
+            if columns:
+                continue
+        corners = [row[i] for i in (columns or range(7))[2:6] if i < len(row) and row[i]]
+        if any(float(text) > above for text in corners):
+            return where
+    return str(path)
+
+
 def csv_lines(path: str | Path) -> Iterator[tuple[str, list[str]]]:
     """("FILE, line N", fields without blanks around them) for each line that is not empty."""
     try:

@@ -209,6 +209,39 @@ def _other_boxes(
     told = "the predicted boxes are in other units or of another picture: compare them in the pictures of the results."
     if not len(boxes) or not len(counted):
         return told
+    what, share = _best_reading(detections, truth, counted, boxes, threshold)
+    if share >= _TELLING:
+        return f"the predicted boxes are not where the true ones are; {what}."
+    low, high = np.nanmin(detections.xyxy[boxes]), np.nanmax(detections.xyxy[boxes])
+    return f"{told} Predicted corners run from {low:.3g} to {high:.3g}, true ones to {truth.xyxy[counted].max():.3g}."
+
+
+def other_reading(detections: Detections, *, truth: GroundTruth, excluded: np.ndarray, iou_threshold: float) -> str:
+    """How the predicted boxes would have to be read to match far better than they do; "" if no reading does.
+
+    Args:
+        detections: corners in the same unit as the true ones, 0..1.
+        truth: the annotated boxes.
+        excluded: images that do not count.
+        iou_threshold: overlap from which a box counts as found.
+    """
+    common = np.setdiff1d(np.intersect1d(truth.image, detections.image), excluded)
+    counted = np.flatnonzero(np.isin(truth.image, common))
+    boxes = np.flatnonzero(np.isin(detections.image, common))
+    if not len(counted):
+        return ""
+    found = (_overlaps(detections, truth, counted, boxes)[0] >= iou_threshold).mean()
+    if found >= _TELLING:
+        return ""
+    what, share = _best_reading(detections, truth, counted, boxes, iou_threshold)
+    told = f"{what} ({share:.0%} of the true boxes are found so, {found:.0%} as they are)"
+    return told if share >= max(_TELLING, 2 * found) else ""
+
+
+def _best_reading(
+    detections: Detections, truth: GroundTruth, counted: np.ndarray, boxes: np.ndarray, threshold: float
+) -> tuple[str, float]:
+    """The reading of the boxes that matches best, in words, and the share of true boxes that it finds."""
     x1, y1, x2, y2 = detections.xyxy[boxes].T
     readings = {
         "they match when mirrored: the boxes or the clips were mirrored alone": (1 - x2, y1, 1 - x1, y2),
@@ -216,16 +249,17 @@ def _other_boxes(
         "they match with x2, y2 read as width and height: they are x, y, width, height": (x1, y1, x1 + x2, y1 + y2),
         "they match with width and height read as x2, y2: they were corners already": (x1, y1, x2 - x1, y2 - y1),
     }
+    best = ("", -1.0)
     for what, corners in readings.items():
         xyxy = detections.xyxy.astype(np.float64, copy=True)
         xyxy[boxes] = np.stack(corners, axis=1)
         read = Detections(detections.image, xyxy, detections.box, detections.label, detections.score)
         with np.errstate(divide="ignore", invalid="ignore"):
             overlap = np.nan_to_num(_overlaps(read, truth, counted, boxes)[0])
-        if (overlap >= threshold).mean() >= _TELLING:
-            return f"the predicted boxes are not where the true ones are; {what}."
-    low, high = np.nanmin(detections.xyxy[boxes]), np.nanmax(detections.xyxy[boxes])
-    return f"{told} Predicted corners run from {low:.3g} to {high:.3g}, true ones to {truth.xyxy[counted].max():.3g}."
+        share = float((overlap >= threshold).mean())
+        if share > best[1]:
+            best = (what, share)
+    return best
 
 
 def _other_classes(given: np.ndarray, truth: GroundTruth, classes: ClassList, counted: np.ndarray) -> str:
