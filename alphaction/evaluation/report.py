@@ -39,6 +39,10 @@ class EvalResult:
         explanation: why the mAP is low, several lines (`explain`); "" where it is not.
         more: further entries of `metrics.json`, plain numbers and texts (COCO's metrics).
         more_text: the same as lines of the table.
+        every_n: 1, or N for a quick look at every N-th keyframe.
+        detector_recall: share of the true boxes that a detected one overlaps by half or more; None without detections.
+        num_training: int64 [K], persons of each class in the training set; None where that is unknown.
+        upper: the same weights on the annotated boxes, where both were asked for.
     """
 
     name: str
@@ -59,6 +63,15 @@ class EvalResult:
     explanation: str = ""
     more: dict[str, object] = field(default_factory=dict)
     more_text: str = ""
+    every_n: int = 1
+    detector_recall: float | None = None
+    num_training: np.ndarray | None = None
+    upper: EvalResult | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, with what a quick look left out: its mAP is not that of the set."""
+        return self.name if self.every_n == 1 else f"{self.name}_every{self.every_n}"
 
     @property
     def mean_over_iou(self) -> float:
@@ -90,7 +103,7 @@ class EvalResult:
             for class_id, name, ap, truth, hits, rows in self._per_class()
         ]
         widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-        lines = [f"{self.name}: average precision per class at IoU >= {self.iou_threshold:g}", ""]
+        lines = [f"{self.label}: average precision per class at IoU >= {self.iou_threshold:g}", ""]
         lines += [_line(row, widths) for row in (header, tuple("-" * width for width in widths), *rows)]
         lines += ["", *self._means(), *(f"note: {note}" for note in self.notes)]
         if self.more_text:
@@ -101,7 +114,7 @@ class EvalResult:
 
     def summary(self) -> str:
         """The means alone, one line per IoU threshold and class group."""
-        return "\n".join(f"{self.name}: {line.strip()}" for line in self._means())
+        return "\n".join(f"{self.label}: {line.strip()}" for line in self._means())
 
     def _means(self) -> list[str]:
         counted = int((self.num_ground_truth > 0).sum())
@@ -117,6 +130,15 @@ class EvalResult:
             )
         width = max(map(len, self.mAP_by_group), default=0)
         lines += [f"  {name:<{width}}  {number(mean)}" for name, mean in self.mAP_by_group.items()]
+        if self.every_n > 1:
+            lines.append(f"quick look at 1 of {self.every_n} keyframes (TEST.EVERY_N): not the mAP of the whole set")
+        if self.detector_recall is not None:
+            lines.append(f"detector recall at IoU 0.5: {number(self.detector_recall)} of the true boxes")
+        if self.upper is not None:
+            lines.append(
+                f"on the true boxes: mAP@{self.iou_threshold:g} = {number(self.upper.mAP)}; "
+                f"{number(self.upper.mAP - self.mAP)} of it is lost with the detected ones"
+            )
         return lines
 
     def as_dict(self) -> dict[str, object]:
@@ -132,6 +154,9 @@ class EvalResult:
             }
             for class_id, name, ap, truth, hits, rows in self._per_class()
         ]
+        if self.num_training is not None:
+            for one, count in zip(classes, self.num_training.tolist(), strict=True):
+                one["training"] = count
         return {
             "dataset": self.name,
             "protocol": self.protocol,
@@ -146,8 +171,20 @@ class EvalResult:
             "counts": self.counts,
             "notes": list(self.notes),
             "explanation": self.explanation,
+            **self._whence(),
             **self.more,
         }
+
+    def _whence(self) -> dict[str, object]:
+        """What is known only of some tests."""
+        out: dict[str, object] = {} if self.every_n == 1 else {"every_n": self.every_n}
+        if self.detector_recall is not None:
+            out["detector_recall"] = _nullable(self.detector_recall)
+        if self.upper is not None:
+            whole = self.upper.as_dict()
+            out["true_boxes"] = {name: whole[name] for name in ("mAP", "mAP_by_iou", "mAP_by_group", "per_class")}
+            out["lost_with_detected_boxes"] = _nullable(self.upper.mAP - self.mAP)
+        return out
 
     def write(self, folder: str | Path) -> None:
         """Writes `result.log` (the table) and `metrics.json` into a folder."""
