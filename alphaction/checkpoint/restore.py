@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -55,7 +55,7 @@ def restore_optimizer(optimizer: Optimizer, saved: object, *, source: pathlib.Pa
     """
     problem = _misfit(optimizer, saved)
     if problem:
-        raise CheckpointError(f"{source}: its optimizer does not fit this model ({problem}). {advice}")
+        raise CheckpointError(f"{source}: its optimizer does not fit this run's ({problem}). {advice}")
     configured = {name: [group.get(name) for group in optimizer.param_groups] for name in _OPTIMIZER_SETTINGS}
     # The file's tensors are mapped into memory: the optimizer gets copies of its own to update.
     optimizer.load_state_dict(copy.deepcopy(saved))
@@ -160,6 +160,9 @@ def _misfit(optimizer: Optimizer, saved: object) -> str:
     """Why a saved optimizer state cannot be loaded; "" if it can."""
     if not isinstance(saved, Mapping) or not {"state", "param_groups"} <= set(saved):
         return "it is not the state of an optimizer"
+    kinds = [_kind(groups) for groups in (saved["param_groups"], optimizer.param_groups)]
+    if kinds[0] != kinds[1]:
+        return f"it is of SOLVER.OPTIMIZER {kinds[0]}, this run's is {kinds[1]}"
     theirs = [group["params"] for group in saved["param_groups"]]
     ours = [group["params"] for group in optimizer.param_groups]
     if [len(group) for group in theirs] != [len(group) for group in ours]:
@@ -169,3 +172,8 @@ def _misfit(optimizer: Optimizer, saved: object) -> str:
             if isinstance(value, Tensor) and value.ndim and value.shape != parameter.shape:
                 return f"{name} of shape {list(value.shape)} for a parameter of shape {list(parameter.shape)}"
     return ""
+
+
+def _kind(groups: Sequence[Mapping[str, object]]) -> str:
+    """What SOLVER.OPTIMIZER calls an optimizer with these groups; their states have nothing in common."""
+    return "adamw" if any("betas" in group for group in groups) else "sgd"

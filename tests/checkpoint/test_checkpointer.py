@@ -219,6 +219,23 @@ def test_resuming_with_other_classes_names_what_to_do(tmp_path):
     assert _run(tmp_path, classes=5)[0].resume_or_load(str(path), no_head=True, transfer=True).iteration == 0
 
 
+@pytest.mark.parametrize(("saved", "configured"), [("sgd", "adamw"), ("adamw", "sgd")])
+def test_optimizer_of_another_kind(tmp_path, saved, configured):
+    def run(name):
+        model = _Model()
+        optimizers = {"sgd": lambda: torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)}
+        optimizers["adamw"] = lambda: torch.optim.AdamW(model.parameters(), lr=1.0)
+        optimizer = optimizers[name]()
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        return Checkpointer(tmp_path, model, optimizer=optimizer)
+
+    run(saved).save("model_0000001", iteration=1)
+    with pytest.raises(CheckpointError, match=f"of SOLVER.OPTIMIZER {saved}, this run's is {configured}.*OUTPUT_DIR"):
+        run(configured).resume_or_load("")
+
+
 def test_optimizer_of_another_model(tmp_path):
     checkpointer, model, _, _ = _run(tmp_path)
     model.roi_heads.requires_grad_(False)
