@@ -337,6 +337,13 @@ _C.TEST.ACTION_THRESH = 0.05
 _C.TEST.BOXES = "auto"
 # Ours. Overlap (intersection over union) at which a box counts as found; in (0, 1].
 _C.TEST.IOU_THRESH = 0.5
+# Ours. Further such overlaps, for which the mAP alone is told, and its mean over all of them; each in (0, 1]. COCO's:
+# (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95). The mAP of TensorBoard and of the best checkpoint stays that
+# at TEST.IOU_THRESH.
+_C.TEST.IOU_THRESHOLDS = ()
+# Ours. True: also COCO's AP, AP50, AP75 and AR by pycocotools, in the table and `metrics.json`; slow for large sets
+# unless TEST.ACTION_THRESH leaves few rows, and left out above 2 million rows.
+_C.TEST.COCO_METRICS = False
 # Ours. "alphaction" (all rows count, as the original) or "activitynet" (the 50 best rows per image; images without
 # annotations are ignored).
 _C.TEST.PROTOCOL = "alphaction"

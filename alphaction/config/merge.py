@@ -32,6 +32,7 @@ ITEM_TYPES: dict[str, type] = {
     "SOLVER.ADAMW_BETAS": float,
     "MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS": float,
     "TEST.EXTEND_SCALE": float,
+    "TEST.IOU_THRESHOLDS": float,
 }
 
 #: Keys whose default is an integer (files of the original write `2`) although any number has a meaning.

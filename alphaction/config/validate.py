@@ -171,6 +171,9 @@ RULES: dict[str, _Rule] = {
     "TEST.ACTION_THRESH": _SHARE,
     "TEST.BOXES": _one_of("auto", "detected", "ground_truth", "both"),
     "TEST.IOU_THRESH": _Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "TEST.IOU_THRESHOLDS": _Rule(
+        "numbers, each above 0 and at most 1", lambda value: all(0 < item <= 1 for item in value)
+    ),
     "TEST.PROTOCOL": _one_of("alphaction", "activitynet"),
     "TEST.NUM_PICTURES": _NOT_NEGATIVE,
     "TEST.EVERY_N": _COUNT,

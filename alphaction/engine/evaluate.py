@@ -23,6 +23,7 @@ from alphaction.evaluation.ava import (
     read_ground_truth,
     result_rows,
 )
+from alphaction.evaluation.coco_metrics import coco_metrics
 from alphaction.evaluation.explain import LOW, explain
 from alphaction.evaluation.files import result_file
 from alphaction.evaluation.frame_map import PROTOCOLS, FrameMap, frame_map
@@ -67,6 +68,7 @@ def evaluate_dataset(
     groups: Sequence[ActionGroup] | None = None,
     num_pictures: int = 12,
     explained: bool = False,
+    with_coco: bool = False,
 ) -> EvalResult:
     """Computes the frame mAP and writes `output_dir`/inference/NAME.
 
@@ -83,6 +85,7 @@ def evaluate_dataset(
         groups: class groups of the model, for a mean each.
         num_pictures: keyframes that are drawn; 0 = none.
         explained: say where predictions are lost even if the mAP is not below `LOW`.
+        with_coco: compute COCO's metrics, too.
 
     Raises:
         UserError: an evaluation file is wrong, the scores are NaN, or the folder cannot be written.
@@ -112,6 +115,11 @@ def evaluate_dataset(
         iou_thresholds=thresholds,
         excluded_images=excluded,
     )
+    coco = None
+    if with_coco:
+        coco = coco_metrics(
+            detections, ground_truth=truth, classes=classes, num_images=len(images), excluded_images=excluded
+        )
     counts = _counts(predictions, truth, image, excluded, num_rows=len(rows))
     notes += _remarks(counts, scores, uses_detections=dataset.uses_detections)
     explanation = ""
@@ -144,6 +152,8 @@ def evaluate_dataset(
         counts=counts | {f"rows ignored: {reason}": number for reason, number in scores.ignored.items()},
         notes=tuple(notes),
         explanation=explanation,
+        more={"coco": coco.as_dict()} if coco else {},
+        more_text=coco.text() if coco else "",
     )
     result.write(folder)
     if num_pictures > 0:

@@ -28,6 +28,8 @@ OURS = {
     "DATASETS.ON_ERROR": "raise",
     "TEST.BOXES": "auto",
     "TEST.IOU_THRESH": 0.5,
+    "TEST.IOU_THRESHOLDS": (),
+    "TEST.COCO_METRICS": False,
     "TEST.PROTOCOL": "alphaction",
     "TEST.NUM_PICTURES": 12,
     "TEST.EVAL_AT_START": False,
@@ -100,6 +102,7 @@ def test_sequences_have_a_known_item_type_and_shape():
         "SOLVER.STEPS",
         "SOLVER.ADAMW_BETAS",
         "TEST.EXTEND_SCALE",
+        "TEST.IOU_THRESHOLDS",
     }
 
 

@@ -125,6 +125,7 @@ REFUSED = [
     ("TEST.ACTION_THRESH", -0.5, "0 to 1"),
     ("TEST.BOXES", "gt", 'one of "auto", "detected", "ground_truth", "both"'),
     ("TEST.IOU_THRESH", 0.0, "above 0 and at most 1"),
+    ("TEST.IOU_THRESHOLDS", (0.5, 1.5), "numbers, each above 0 and at most 1"),
     ("TEST.PROTOCOL", "ava", 'one of "alphaction", "activitynet"'),
     ("TEST.NUM_PICTURES", -1, "0 or more"),
     ("TEST.EVERY_N", 0, "1 or more"),
