@@ -40,8 +40,9 @@ from alphaction.checkpoint.state import (
 from alphaction.checkpoint.writing import CheckpointFolder
 from alphaction.errors import CheckpointError
 from alphaction.utils.distributed import ALONE, Processes
+from alphaction.utils.logging import alike_in_all
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 
 class Checkpointer:

@@ -10,8 +10,9 @@ import re
 from alphaction.checkpoint.files import read_checkpoint
 from alphaction.errors import CheckpointError
 from alphaction.utils.atomic import write_text
+from alphaction.utils.logging import alike_in_all
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 NAME = "last_checkpoint"
 _PERIODIC = re.compile(r"model_(\d+)\.pth")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from alphaction.checkpoint import caffe2
 from alphaction.checkpoint.class_rows import SWITCH, ClassNames, RowReport, carry_rows
 from alphaction.errors import CheckpointError
+from alphaction.utils.logging import alike_in_all
 
 HEAD_PREFIX = "roi_heads."
 PREDICTOR_PREFIX = "roi_heads.action.predictor."
@@ -28,7 +29,7 @@ _COUNTER = "num_batches_tracked"
 _BLOCK = re.compile(r"(?:module\.)?(?:backbone\.)?(?P<stage>(?:slow\.|fast\.)?res_nl\d+)\.res_(?P<block>\d+)\.")
 _SHOWN = 5
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from alphaction.checkpoint.state import AVERAGED, PARTS, SCALER, entry
 from alphaction.errors import CheckpointError
+from alphaction.utils.logging import alike_in_all
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 #: What the order of the clips depends on, by the entry's name in a checkpoint, as a user knows it.
 FACTS = {

@@ -19,8 +19,9 @@ import torch
 from torch.utils.data import Sampler
 
 from alphaction.errors import DataError
+from alphaction.utils.logging import alike_in_all
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 Item = tuple[int, int, int]  # (pass, index of the sample, copy)
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from alphaction.dataset import ActionDataset
 from alphaction.errors import CheckpointError, ConfigError
 from alphaction.structures import ClipBatch, ClipKey, FeatureMemory, MemorySpan, RoiFeatures
+from alphaction.utils.logging import alike_in_all
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 #: Entry of a checkpoint, and the one that the original writes instead.
 MEMORY = "person_memory"

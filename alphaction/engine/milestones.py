@@ -13,9 +13,10 @@ from torch import nn
 from alphaction.engine.best import BEST_MEAN, BestValidation
 from alphaction.engine.memory import MEMORY, PersonMemory
 from alphaction.utils.distributed import ALONE, Processes
+from alphaction.utils.logging import alike_in_all
 from alphaction.utils.stop import Interrupted, StopRequest
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 #: Entry of a checkpoint: iteration of the last validation whose result is in it.
 VALIDATED = "validated"

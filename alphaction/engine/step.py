@@ -29,8 +29,9 @@ from alphaction.errors import UserError
 from alphaction.solver import AveragedWeights
 from alphaction.structures import ClipBatch, DetectorOutput, RoiFeatures
 from alphaction.utils.distributed import ALONE, Processes
+from alphaction.utils.logging import alike_in_all
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 _ADVICE = (
     "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or set SOLVER.MAX_GRAD_NORM; SOLVER.ON_NONFINITE skip leaves "

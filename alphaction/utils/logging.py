@@ -9,6 +9,7 @@ import sys
 from tqdm import tqdm
 
 ROOT = "alphaction"
+_ALIKE = "alike_in_all_processes"
 
 
 class _TerminalHandler(logging.Handler):
@@ -17,6 +18,8 @@ class _TerminalHandler(logging.Handler):
     def __init__(self, rank: int) -> None:
         super().__init__(logging.WARNING if rank else logging.INFO)
         self.process = f"[process {rank}] " if rank else ""
+        if rank:
+            self.addFilter(lambda record: not getattr(record, _ALIKE, False))
         self.setFormatter(logging.Formatter(f"%(asctime)s {self.process}%(message)s", datefmt="%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -32,7 +35,8 @@ def setup_logging(file: pathlib.Path | None, *, rank: int = 0) -> logging.Logger
 
     Args:
         rank: number of this process. Of all but the first only warnings and errors come to the terminal, with its
-            number, since otherwise every line would stand there many times.
+            number, and only those that the first one does not give as well (`alike_in_all`): otherwise every line
+            would stand there many times.
     """
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO)
@@ -46,6 +50,17 @@ def setup_logging(file: pathlib.Path | None, *, rank: int = 0) -> logging.Logger
         stream.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
         logger.addHandler(stream)
     return logger
+
+
+def alike_in_all(logger: logging.Logger) -> logging.Logger:
+    """For a module whose warnings are the same in all processes: process 0's on the terminal are enough."""
+    logger.addFilter(_mark_as_alike)
+    return logger
+
+
+def _mark_as_alike(record: logging.LogRecord) -> bool:
+    setattr(record, _ALIKE, True)
+    return True
 
 
 def rank_file(file: pathlib.Path, rank: int) -> pathlib.Path:
