@@ -6,9 +6,7 @@ way gives up at the first thing it does not know; the patient one then reads the
 
 from __future__ import annotations
 
-import codecs
 import csv
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,11 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from alphaction.errors import DataError
+from alphaction.evaluation.csv_bytes import UnusualError, chunks, decimals, differs_from_before, whole_numbers
 from alphaction.formats.ava_columns import NEEDED, header_columns
-
-logger = logging.getLogger(__name__)
-
-_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -51,10 +46,6 @@ class CsvTable:
     without_score: int
 
 
-class _UnusualError(Exception):
-    """The quick reader met something that the patient one has to look at."""
-
-
 @dataclass
 class _Parts:
     """A table while it is being read."""
@@ -73,7 +64,7 @@ class _Parts:
         """Adds boxes and the rows that refer to them; `box` counts from the first of these boxes."""
         self.image.append(image.astype(np.int32, copy=False))
         self.xyxy.append(xyxy)
-        self.box.append((box + self.num_boxes).astype(np.int32))
+        self.box.append(box + np.int32(self.num_boxes))
         self.label.append(label.astype(np.int32, copy=False))
         self.score.append(score)
         self.num_boxes += len(image)
@@ -117,7 +108,7 @@ def read_rows(
     path = Path(path)
     try:
         parts = _read_quickly(path, image_index, class_index, with_scores, inverted_boxes)
-    except (_UnusualError, UnicodeDecodeError):
+    except (UnusualError, UnicodeDecodeError):
         parts = _read_patiently(path, image_index, class_index, with_scores, inverted_boxes)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
@@ -171,7 +162,11 @@ def _read_patiently(
         score.append(_number(row[7], where, "score") if scored else 1.0)
     boxes = np.array(xyxy, np.float64).reshape(-1, 4)
     parts.add(
-        np.array(image, np.int32), boxes, np.arange(len(image)), np.array(label, np.int32), np.array(score, float)
+        np.array(image, np.int32),
+        boxes,
+        np.arange(len(image), dtype=np.int32),
+        np.array(label, np.int32),
+        np.array(score, float),
     )
     return parts
 
@@ -258,139 +253,36 @@ def _read_quickly(
     parts = _Parts()
     numbers = {int(text): index for text, index in class_index.items() if text.isdecimal()}
     if max(numbers, default=0) >= 1_000_000:  # ids are looked up in an array
-        raise _UnusualError
+        raise UnusualError
     index_of = np.full(max(numbers, default=0) + 2, -1, np.int32)  # the last entry stays -1: for larger ids
     index_of[list(numbers)] = list(numbers.values())
-    columns = 0
-    for chunk in _chunks(path):
-        lines = _split(chunk, columns)
-        columns = lines.columns
-        new = _new_boxes(chunk, lines)
-        fields = [_text(chunk, lines.start[i], lines.comma[i, 5]).split(",") for i in np.flatnonzero(new)]
+    for chunk in chunks(path):
+        comma = chunk.comma
+        new = np.flatnonzero(differs_from_before(chunk, chunk.start, comma[:, 5]))  # lines with another box
+        start, comma_of_new = chunk.start[new], comma[new]
+        other = differs_from_before(chunk, start, comma_of_new[:, 1])  # boxes of another image
+        names = (line.split(",") for line in chunk.texts(start[other], comma_of_new[other, 1]))
         try:
-            image = np.array([image_index(row[0].strip(), row[1]) for row in fields], np.int32)
-            xyxy = np.array([row[2:] for row in fields]).astype(np.float64)
+            known_images = np.array([image_index(movie.strip(), second) for movie, second in names], np.int32)
         except ValueError as error:
-            raise _UnusualError from error
-        if not np.isfinite(xyxy).all() or not (inverted_boxes or (xyxy[:, 2:] >= xyxy[:, :2]).all()):
-            raise _UnusualError
-        label_end = lines.comma[:, 6] if columns == 8 else lines.end
-        ids = _whole_numbers(chunk, lines.comma[:, 5] + 1, label_end)
+            raise UnusualError from error
+        xyxy = np.stack([decimals(chunk, comma_of_new[:, i] + 1, comma_of_new[:, i + 1]) for i in range(1, 5)], axis=1)
+        if not (inverted_boxes or (xyxy[:, 2:] >= xyxy[:, :2]).all()):
+            raise UnusualError
+        has_score = chunk.columns == 8
+        ids = whole_numbers(chunk, comma[:, 5] + 1, comma[:, 6] if has_score else chunk.end)
         label = index_of[np.minimum(ids, len(index_of) - 1)]
-        score = np.ones(len(label))
-        if with_scores and columns == 8:
-            score = _decimals(chunk, lines.comma[:, 6] + 1, lines.end)
-        parts.images.update(dict.fromkeys(image.tolist()))
+        scored = with_scores and has_score
+        score = decimals(chunk, comma[:, 6] + 1, chunk.end) if scored else np.ones(len(label))
+        box = np.zeros(len(label), np.int32)
+        box[new[1:]] = 1
+        np.cumsum(box, out=box)
+        parts.images.update(dict.fromkeys(known_images.tolist()))
         known = label >= 0
         if not known.all():
             for class_id, count in zip(*np.unique(ids[~known], return_counts=True), strict=True):
                 parts.unknown[str(class_id)] = parts.unknown.get(str(class_id), 0) + int(count)
-        parts.without_score += int(known.sum()) if with_scores and columns == 7 else 0
-        parts.add(image, xyxy, (np.cumsum(new) - 1)[known], label[known], score[known])
+            box, label, score = box[known], label[known], score[known]
+        parts.without_score += len(label) if with_scores and not has_score else 0
+        parts.add(known_images[np.cumsum(other) - 1], xyxy, box, label, score)
     return parts
-
-
-def _chunks(path: Path) -> Iterator[np.ndarray]:
-    """The file's bytes, uint8, cut at line ends."""
-    with open(path, "rb") as file:
-        while block := file.read(_CHUNK_BYTES):
-            block += file.readline()
-            if b'"' in block or block.startswith(codecs.BOM_UTF8) or len(block) < 8:  # `_new_boxes` reads 8 bytes
-                raise _UnusualError
-            if not block.endswith(b"\n"):
-                block += b"\n"
-            yield np.frombuffer(block, np.uint8)
-
-
-@dataclass(frozen=True)
-class _Lines:
-    """Where the n lines of a chunk and their c - 1 commas are: int64 [n], [n], [n, c - 1] positions."""
-
-    start: np.ndarray
-    end: np.ndarray
-    comma: np.ndarray
-
-    @property
-    def columns(self) -> int:
-        return self.comma.shape[1] + 1
-
-
-def _split(chunk: np.ndarray, columns: int) -> _Lines:
-    feeds = np.flatnonzero(chunk == ord("\n"))
-    start = np.concatenate([[0], feeds[:-1] + 1])
-    end = feeds - (chunk[feeds - 1] == ord("\r"))
-    commas = np.flatnonzero(chunk == ord(","))
-    per_line, rest = divmod(len(commas), len(feeds))
-    if rest or per_line not in (6, 7) or columns not in (0, per_line + 1):
-        raise _UnusualError
-    comma = commas.reshape(-1, per_line)
-    if not ((comma[:, 0] >= start).all() and (comma[:, -1] < end).all()):
-        raise _UnusualError
-    return _Lines(start, end, comma)
-
-
-def _new_boxes(chunk: np.ndarray, lines: _Lines) -> np.ndarray:
-    """bool [n]: lines whose first six fields differ from those of the line before."""
-    end = lines.comma[:, 5]
-    length = end - lines.start
-    new = np.ones(len(length), bool)
-    new[1:] = length[1:] != length[:-1]
-    new |= length < 8
-    # Eight bytes at a time, at every position of the chunk, aligned or not; the last eight overlap those before.
-    words = np.ndarray((len(chunk) - 7,), np.uint64, buffer=chunk, strides=(1,))
-    for offset in range(0, int(length.max()), 8):
-        word = words[np.maximum(np.minimum(lines.start + offset, end - 8), 0)]
-        new[1:] |= word[1:] != word[:-1]
-    return new
-
-
-def _text(chunk: np.ndarray, start: int, end: int) -> str:
-    return chunk[start:end].tobytes().decode("utf-8")
-
-
-def _field(chunk: np.ndarray, start: np.ndarray, end: np.ndarray, widest: int) -> np.ndarray:
-    """uint8 [n, w]: the bytes of a field, right-aligned, filled with '0' at the left."""
-    width = end - start
-    if width.min() < 1 or width.max() > widest:
-        raise _UnusualError
-    column = np.arange(-int(width.max()), 0)
-    bytes_ = chunk[np.maximum(end[:, None] + column, 0)]
-    return np.where(column >= -width[:, None], bytes_, np.uint8(ord("0")))
-
-
-def _whole_numbers(chunk: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    digits = _field(chunk, start, end, 9) - np.uint8(ord("0"))
-    if (digits > 9).any():
-        raise _UnusualError
-    value = np.zeros(len(digits), np.int64)
-    for column in digits.T:
-        value *= 10
-        value += column
-    return value
-
-
-def _decimals(chunk: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Numbers like 0.12345, exactly as `float` reads them; others one by one."""
-    text = _field(chunk, start, end, 32)
-    point = text == ord(".")
-    digits = np.where(point, np.uint8(ord("0")), text) - np.uint8(ord("0"))
-    plain = (digits <= 9).all(axis=1) & (point.sum(axis=1) <= 1) & (end - start <= 16)
-    value = np.zeros(len(text), np.int64)
-    if (point == point[0]).all():  # one format in all lines, as a rule
-        for column in np.flatnonzero(~point[0]):
-            value *= 10
-            value += digits[:, column]
-    else:
-        for column in range(text.shape[1]):
-            value = np.where(point[:, column], value, value * 10 + digits[:, column])
-    behind = np.where(point.any(axis=1), text.shape[1] - 1 - point.argmax(axis=1), 0)
-    # Up to 15 digits and 10**15 are exact in float64, so their quotient is the nearest float64, as `float` gives it.
-    number = value / 10.0 ** np.minimum(behind, 22)
-    for i in np.flatnonzero(~plain):
-        try:
-            number[i] = float(_text(chunk, start[i], end[i]))
-        except ValueError as error:
-            raise _UnusualError from error
-    if not np.isfinite(number).all():
-        raise _UnusualError
-    return number

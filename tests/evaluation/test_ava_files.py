@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphaction.errors import DataError, UserError
-from alphaction.evaluation import ImageIndex, read_detections, read_exclusions, read_ground_truth
+from alphaction.evaluation import ImageIndex, csv_bytes, read_detections, read_exclusions, read_ground_truth
 from alphaction.evaluation import ava_csv as reader
 from alphaction.evaluation.ava import ground_truth_of, result_rows, second_text
 from alphaction.evaluation.result_csv import UNITS, write_rows
@@ -180,10 +180,10 @@ def test_the_quick_reader_agrees_with_the_patient_one(tmp_path_factory, rows, ch
 
     patient, keys = attempt(reader._read_patiently, ImageIndex())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "_CHUNK_BYTES", chunk)
+        patch.setattr(csv_bytes, "CHUNK_BYTES", chunk)
         try:
             quick, quick_keys = attempt(reader._read_quickly, ImageIndex())
-        except reader._UnusualError:
+        except csv_bytes.UnusualError:
             return
     assert quick_keys == keys
     for name in ("label", "score", "images"):
@@ -209,7 +209,7 @@ def test_a_header_may_name_the_columns(tmp_path):
 def test_the_shortest_file_is_left_to_the_patient_reader(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(",,,,,,")
-    with pytest.raises(reader._UnusualError):
+    with pytest.raises(csv_bytes.UnusualError):
         reader._read_quickly(path, ImageIndex(), {"1": 0}, True, True)
 
 
