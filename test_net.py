@@ -15,8 +15,11 @@ def main() -> None:
         "else the configuration file's MODEL.WEIGHT.",
     )
     add_common_arguments(parser)
+    parser.add_argument(
+        "--explain", action="store_true", help="say where predictions are lost, also where the mAP is not low"
+    )
     args = parser.parse_intermixed_args()
-    run_script(lambda: test_from_config(args.config_file, args.opts))
+    run_script(lambda: test_from_config(args.config_file, args.opts, explained=args.explain))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,7 @@ def test_a_run_leaves_what_the_guide_promises(finished):
         "result.log",
         "metrics.json",
         "pictures",
+        "report.html",
     }
     assert len(list((results / "pictures").glob("*.jpg"))) == 2
     assert len((results / "result.csv").read_text().splitlines()) == 3 * 2 * 3  # keyframes, persons, classes

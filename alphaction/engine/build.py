@@ -18,7 +18,7 @@ from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_
 from alphaction.engine.batch_statistics import share_statistics
 from alphaction.engine.best import BestValidation
 from alphaction.engine.data_wait import DataWaitHint
-from alphaction.engine.evaluate import EvalResult, check_evaluation_files
+from alphaction.engine.evaluate import EvalResult, ReportFacts, check_evaluation_files
 from alphaction.engine.memory import PersonMemory
 from alphaction.engine.milestones import BEST, FINAL, VALIDATED, Milestones, Periods
 from alphaction.engine.progress import Progress
@@ -90,7 +90,8 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
         is_main=run.processes.is_main,
     )
     with StopRequest() as stop:
-        tests = _Tests(run, learner, test_sets, writer, stop)
+        counts = dict(zip(train_set.annotations.classes.ids, train_set.class_counts().tolist(), strict=True))
+        tests = _Tests(run, learner, test_sets, writer, stop, training=counts)
         if cfg.TEST.EVAL_AT_START and learner.start.iteration == 0 and not flags.skip_validation:
             tests.before_training()
         validate = None if flags.skip_validation or not test_sets else tests.validate
@@ -227,6 +228,8 @@ class _Tests:
         test_sets: Sequence[ActionDataset],
         writer: ScalarLog | NoScalars,
         stop: StopRequest,
+        *,
+        training: Mapping[int | str, int],
     ) -> None:
         self._processes = run.processes
         self._model = tested_model(learner.model, learner.parts)
@@ -234,8 +237,8 @@ class _Tests:
         self._test_sets = test_sets
         self._writer = writer
         self._stop = stop
-        self._tester = Tester(run.cfg, self._model, run.device, processes=run.processes)
-        self._figure = f"mAP_{run.cfg.TEST.IOU_THRESH:g}IOU"
+        facts = ReportFacts(weights=str(pathlib.Path(run.cfg.OUTPUT_DIR) / f"{FINAL}.pth"), training=training)
+        self._tester = Tester(run.cfg, self._model, run.device, facts=facts, processes=run.processes)
         self._before: dict[str, float] = {}
 
     def before_training(self) -> None:
@@ -245,8 +248,9 @@ class _Tests:
 
     def validate(self, iteration: int) -> dict[str, float]:
         """mAP by data set; it goes into the next checkpoint."""
-        scores = {result.name: result.mAP for result in self._results(quiet=True)}
-        self._writer.write({f"{name}_{self._figure}": value for name, value in scores.items()}, iteration)
+        results = list(self._results(quiet=True))
+        scores = {result.label: result.mAP for result in results}
+        self._writer.write({name: value for result in results for name, value in result.figures().items()}, iteration)
         self._checkpointer.note_validation(scores, iteration=iteration)
         return scores
 
@@ -256,7 +260,7 @@ class _Tests:
             f"stopped in the final test. Training is complete, {FINAL}.pth holds it: the same command makes the test."
         ):
             for result in self._results(quiet=False):
-                self._writer.write({f"{result.name}_{self._figure}": result.mAP}, iteration)
+                self._writer.write(result.figures(), iteration)
                 if result.name in self._before:
                     before = self._before[result.name]
                     logger.info("%s: mAP %.4f before training, %.4f now", result.name, before, result.mAP)
@@ -328,17 +332,20 @@ def _learn(
     )
 
 
-def test_from_config(config_file: str, opts: Sequence[str]) -> list[EvalResult]:
+def test_from_config(config_file: str, opts: Sequence[str], *, explained: bool = False) -> list[EvalResult]:
     """Tests on every data set of DATASETS.TEST and writes the results to OUTPUT_DIR/inference.
+
+    Args:
+        explained: say where predictions are lost, however high the mAP is.
 
     Raises:
         UserError: anything the user can mend.
     """
     with open_run(config_file, opts, keys=("DATASETS.TEST",), log_name="test_log.txt") as run:
-        return _test(run, opts)
+        return _test(run, opts, explained=explained)
 
 
-def _test(run: Run, opts: Sequence[str]) -> list[EvalResult]:
+def _test(run: Run, opts: Sequence[str], *, explained: bool) -> list[EvalResult]:
     cfg, device, processes = run.cfg, run.device, run.processes
     seed_all(0)
     test_sets = _test_sets(cfg)
@@ -346,12 +353,14 @@ def _test(run: Run, opts: Sequence[str]) -> list[EvalResult]:
     cfg.freeze()
     model = build_detection_model(cfg).to(device)
     from_command_line = "MODEL.WEIGHT" in opts[::2]
-    Checkpointer(cfg.OUTPUT_DIR, model, processes=processes).load_for_test(
+    state = Checkpointer(cfg.OUTPUT_DIR, model, processes=processes).load_for_test(
         command_line=cfg.MODEL.WEIGHT if from_command_line else "", config=cfg.MODEL.WEIGHT
     )
-    tester = Tester(cfg, model, device, processes=processes)
+    training = dict(zip(state.class_ids, state.class_counts, strict=False))
+    facts = ReportFacts(weights=str(state.source), training=training)
+    tester = Tester(cfg, model, device, facts=facts, processes=processes)
     with StopRequest() as stop:
-        return [tester.run(dataset, should_stop=lambda: stop.number) for dataset in test_sets]
+        return [tester.run(dataset, explained=explained, should_stop=lambda: stop.number) for dataset in test_sets]
 
 
 def _datasets_for_training(cfg: CfgNode, *, is_tested: bool) -> tuple[ActionDataset, list[ActionDataset]]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from alphaction.engine.details import ReportFacts, detector_recall, with_report
 from alphaction.engine.predict import merge_predictions
 from alphaction.errors import ConfigError, DataError
 from alphaction.evaluation.ava import (
@@ -37,6 +38,7 @@ from alphaction.structures.groups import ActionGroup
 __all__ = [
     "EvalResult",
     "EvalSet",
+    "ReportFacts",
     "check_evaluation_files",
     "evaluate_dataset",
     "load_predictions",
@@ -69,10 +71,12 @@ def evaluate_dataset(
     num_pictures: int = 12,
     explained: bool = False,
     with_coco: bool = False,
+    every_n: int = 1,
+    report: ReportFacts | None = None,
 ) -> EvalResult:
     """Computes the frame mAP and writes `output_dir`/inference/NAME.
 
-    The folder gets `predictions.pth`, `result.csv`, `result.log`, `metrics.json` and `pictures/`.
+    The folder gets `predictions.pth`, `result.csv`, `result.log`, `metrics.json`, `pictures/` and `report.html`.
 
     Args:
         predictions: of the whole set.
@@ -86,6 +90,8 @@ def evaluate_dataset(
         num_pictures: keyframes that are drawn; 0 = none.
         explained: say where predictions are lost even if the mAP is not below `LOW`.
         with_coco: compute COCO's metrics, too.
+        every_n: only every N-th keyframe counts, a quick look; the folder's name says so.
+        report: for `report.html`; None = it is not written.
 
     Raises:
         UserError: an evaluation file is wrong, the scores are NaN, or the folder cannot be written.
@@ -97,7 +103,7 @@ def evaluate_dataset(
     if not len(predictions):  # the number of classes is unknown to a loader without any person
         predictions = merge_predictions([], num_classes=len(annotations.classes))
     _check_fit(predictions, annotations)
-    folder = result_folder(output_dir, dataset.name)
+    folder = result_folder(output_dir, dataset.name if every_n == 1 else f"{dataset.name}_every{every_n}")
     _save_predictions(predictions, annotations, folder / "predictions.pth")
 
     images, image = ImageIndex.of(annotations)
@@ -106,6 +112,8 @@ def evaluate_dataset(
 
     notes: list[str] = []
     classes, column, truth, excluded = _read_truth(dataset, images, image, notes)
+    if every_n > 1:
+        excluded = np.union1d(excluded, np.setdiff1d(np.arange(len(images)), image[::every_n]))
     detections = rows.detections(column)
     scores = frame_map(
         detections,
@@ -120,6 +128,9 @@ def evaluate_dataset(
         coco = coco_metrics(
             detections, ground_truth=truth, classes=classes, num_images=len(images), excluded_images=excluded
         )
+    recall = None
+    if dataset.uses_detections:
+        recall = detector_recall(detections, truth=truth, excluded=excluded, num_classes=len(classes))
     counts = _counts(predictions, truth, image, excluded, num_rows=len(rows))
     notes += _remarks(counts, scores, uses_detections=dataset.uses_detections)
     explanation = ""
@@ -154,6 +165,10 @@ def evaluate_dataset(
         explanation=explanation,
         more={"coco": coco.as_dict()} if coco else {},
         more_text=coco.text() if coco else "",
+        every_n=every_n,
+        detector_recall=recall,
+        num_training=report.training_counts(classes.ids) if report else None,
+        upper=report.upper if report else None,
     )
     result.write(folder)
     if num_pictures > 0:
@@ -164,7 +179,23 @@ def evaluate_dataset(
             folder=folder / "pictures",
             number=num_pictures,
         )
-    return result
+    if report is None:
+        return result
+    return with_report(
+        result,
+        report,
+        folder,
+        predictions=predictions,
+        detections=detections,
+        truth=truth,
+        excluded=excluded,
+        images=images,
+        image=image,
+        column=column,
+        groups=groups or (),
+        keyframe_image=dataset.keyframe_image,
+        num_pictures=num_pictures,
+    )
 
 
 def check_evaluation_files(dataset: EvalSet) -> None:

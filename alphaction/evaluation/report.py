@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alphaction.evaluation.analysis import Curve
 from alphaction.evaluation.files import result_file
 
 ANNOTATED_BOXES = "ground-truth boxes (upper bound)"
@@ -42,6 +43,7 @@ class EvalResult:
         every_n: 1, or N for a quick look at every N-th keyframe.
         detector_recall: share of the true boxes that a detected one overlaps by half or more; None without detections.
         num_training: int64 [K], persons of each class in the training set; None where that is unknown.
+        curves: precision over recall of each class, few points; () where none were drawn.
         upper: the same weights on the annotated boxes, where both were asked for.
     """
 
@@ -66,6 +68,7 @@ class EvalResult:
     every_n: int = 1
     detector_recall: float | None = None
     num_training: np.ndarray | None = None
+    curves: tuple[Curve | None, ...] = ()
     upper: EvalResult | None = None
 
     @property
@@ -140,6 +143,18 @@ class EvalResult:
                 f"{number(self.upper.mAP - self.mAP)} of it is lost with the detected ones"
             )
         return lines
+
+    def figures(self) -> dict[str, float]:
+        """Name -> number, for TensorBoard: mAP, that of each group, and what is known about the detector."""
+        name = f"{self.label}_mAP_{self.iou_threshold:g}IOU"
+        out = {name: self.mAP}
+        if len(self.mAP_by_group) > 1:
+            out |= {f"{name}_{group}": mean for group, mean in self.mAP_by_group.items()}
+        if self.detector_recall is not None:
+            out[f"{self.label}_detector_recall"] = self.detector_recall
+        if self.upper is not None:
+            out |= self.upper.figures()
+        return out
 
     def as_dict(self) -> dict[str, object]:
         """Plain numbers for `metrics.json`; null where there is no AP."""

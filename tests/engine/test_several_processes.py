@@ -107,6 +107,8 @@ def test_torchrun_tests_as_one_process_does(config, weights, tmp_path):
     run_kit.test(config, alone, "MODEL.WEIGHT", weights, "TEST.VIDEOS_PER_BATCH", 1)
     results = alone / "inference/tiny_train"
     for path in results.rglob("*.*"):
+        if path.name == "report.html":  # has the date
+            continue
         assert (ours / "inference/tiny_train" / path.relative_to(results)).read_bytes() == path.read_bytes(), path.name
     assert (ours / "test_log.txt").exists() and (ours / "test_log_rank1.txt").exists()
 

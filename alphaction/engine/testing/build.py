@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import pathlib
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from yacs.config import CfgNode
 
 from alphaction.dataset import ActionDataset, build_loader
-from alphaction.engine.evaluate import EvalResult, evaluate_dataset, result_folder
+from alphaction.engine.evaluate import EvalResult, ReportFacts, evaluate_dataset, result_folder
 from alphaction.engine.memory import PersonMemory, check_memory
 from alphaction.engine.predict import gathered, predict, predict_with_memory
 from alphaction.modeling import action_groups, build_postprocess
@@ -26,27 +28,69 @@ class Tester:
     """Runs the model over a data set and evaluates what it said."""
 
     def __init__(
-        self, cfg: CfgNode, model: ActionDetector, device: torch.device, *, processes: Processes = ALONE
+        self,
+        cfg: CfgNode,
+        model: ActionDetector,
+        device: torch.device,
+        *,
+        facts: ReportFacts | None = None,
+        processes: Processes = ALONE,
     ) -> None:
+        """
+        Args:
+            facts: for the report of a test.
+        """
         self._cfg = cfg
+        self._facts = facts or ReportFacts()
         self._processes = processes
         self._model = model
         self._device = device
         self._postprocess = build_postprocess(cfg)
 
     def run(
-        self, dataset: ActionDataset, *, quiet: bool = False, should_stop: Callable[[], int] | None = None
+        self,
+        dataset: ActionDataset,
+        *,
+        quiet: bool = False,
+        explained: bool = False,
+        should_stop: Callable[[], int] | None = None,
     ) -> EvalResult:
-        """Predicts, evaluates, writes the result files; `quiet` leaves out the table and the pictures.
+        """Predicts, evaluates, writes the result files.
 
         Every process predicts its share and gets the result; process 0 evaluates and writes.
 
         Args:
+            quiet: a validation: no table, pictures or report, of every TEST.EVERY_N-th keyframe only.
+            explained: say where predictions are lost, however high the mAP is.
             should_stop: number of the signal that asks this process to stop, 0 = none.
 
         Raises:
             Interrupted: a process was asked to stop before all was predicted.
         """
+        cfg, processes = self._cfg, self._processes
+        facts = None if quiet else self._facts
+        if facts is not None and cfg.TEST.BOXES == "both":
+            logger.info("%s: first with the true boxes, then with the detected ones (TEST.BOXES both)", dataset.name)
+            true_set = dataset.with_true_persons()
+            predictions = self._predicted(true_set, should_stop=should_stop)
+            upper = processes.on_main(partial(self._evaluated, predictions, true_set, facts=facts))
+            facts = replace(facts, upper=upper)
+        every_n = cfg.TEST.EVERY_N if quiet else 1
+        tested = dataset if every_n == 1 else dataset.every(every_n)
+        predictions = self._predicted(tested, should_stop=should_stop)
+        result = processes.on_main(
+            partial(self._evaluated, predictions, tested, facts=facts, explained=explained, every_n=every_n)
+        )
+        logger.info("%s", result.summary() if quiet else result.table())
+        tell_unreadable(tested, processes=processes)
+        if not quiet:
+            folder = result_folder(cfg.OUTPUT_DIR, dataset.name)
+            logger.info("Table, scores and rows: %s", folder)
+            logger.info("To look at, in a browser: %s", folder / "report.html")
+        return result
+
+    def _predicted(self, dataset: ActionDataset, *, should_stop: Callable[[], int] | None) -> Predictions:
+        """Of all processes, in process 0."""
         cfg, processes = self._cfg, self._processes
         loader = build_loader(cfg, dataset, train=False, rank=processes.rank, world_size=processes.size)
         memory = build_memory(cfg, self._model, dataset, self._device, processes=processes)
@@ -71,17 +115,17 @@ class Tester:
             )
         predictions = gathered(share, processes)
         note(f"evaluation of {dataset.name}")
-        result = processes.on_main(lambda: self._evaluated(predictions, dataset, quiet=quiet))
-        logger.info("%s", result.summary() if quiet else result.table())
-        tell_unreadable(dataset, processes=processes)
-        if not quiet:
-            folder = result_folder(cfg.OUTPUT_DIR, dataset.name)
-            logger.info("Table, scores and rows: %s", folder)
-            if cfg.TEST.NUM_PICTURES:
-                logger.info("Pictures with predicted and true boxes: %s", folder / "pictures")
-        return result
+        return predictions
 
-    def _evaluated(self, predictions: Predictions, dataset: ActionDataset, *, quiet: bool) -> EvalResult:
+    def _evaluated(
+        self,
+        predictions: Predictions,
+        dataset: ActionDataset,
+        *,
+        facts: ReportFacts | None,
+        explained: bool = False,
+        every_n: int = 1,
+    ) -> EvalResult:
         cfg = self._cfg
         return evaluate_dataset(
             predictions,
@@ -89,10 +133,13 @@ class Tester:
             pathlib.Path(cfg.OUTPUT_DIR),
             protocol=cfg.TEST.PROTOCOL,
             iou_threshold=tuple(dict.fromkeys((cfg.TEST.IOU_THRESH, *cfg.TEST.IOU_THRESHOLDS))),
-            with_coco=cfg.TEST.COCO_METRICS and not quiet,
+            with_coco=cfg.TEST.COCO_METRICS and facts is not None,
             action_threshold=cfg.TEST.ACTION_THRESH,
             groups=action_groups(cfg),
-            num_pictures=0 if quiet else cfg.TEST.NUM_PICTURES,
+            num_pictures=0 if facts is None else cfg.TEST.NUM_PICTURES,
+            explained=explained,
+            every_n=every_n,
+            report=facts,
         )
 
 
