@@ -202,13 +202,14 @@ class ResultRows:
 
     def detections(self, label_of_column: np.ndarray) -> Detections:
         """The rows of the evaluated classes (int [K] as `label_of_column` gives them), with the numbers as written."""
-        box, label, score = self.box, label_of_column.astype(np.int32)[self.label], self.score
-        if (label_of_column < 0).any():
+        box, label, score = self.box, self.label, self.score
+        if not np.array_equal(label_of_column, np.arange(len(label_of_column))):
+            label = label_of_column.astype(np.int32)[label]
             keep = label >= 0
-            box, label, score = box[keep], label[keep], score[keep]
+            box, label, score = box[keep], label[keep].astype(np.uint16), score[keep]
         score = score.astype(np.float32)
         score /= UNITS
-        return Detections(self.image, self.corners / UNITS, box, label.astype(np.uint16), score)
+        return Detections(self.image, self.corners / UNITS, box, label, score)
 
     def write(self, path: str | Path, *, images: ImageIndex, class_ids: Sequence[int | str]) -> None:
         """Writes `result.csv`."""

@@ -118,17 +118,19 @@ def frame_map(
     num_images = 1 + max((int(a.max()) for a in (annotated, detections.image, excluded) if len(a)), default=-1)
     truth = _without(ground_truth, excluded)
 
-    rows = arrange(detections, num_images=num_images)
+    by_ordinal = protocol.sort == "stable" and not protocol.heap_order  # the scores themselves are not needed
+    rows = arrange(detections, num_images=num_images, with_scores=not by_ordinal)
     arrived = rows if protocol.heap_order else None
     ignored: dict[str, int] = {}
-    rows = _drop(rows, ~_mask(excluded, num_images)[rows.image], "excluded timestamp", ignored)
+    rows = _drop_boxes(rows, ~_mask(excluded, num_images)[detections.image], "excluded timestamp", ignored)
     if protocol.only_annotated_images:
-        rows = _drop(rows, _mask(annotated, num_images)[rows.image], "image was never annotated", ignored)
+        known = _mask(annotated, num_images)[detections.image]
+        rows = _drop_boxes(rows, known, "image was never annotated", ignored)
     if protocol.rows_per_image and len(rows):
         keep = best_rows_per_image(rows, xyxy=detections.xyxy, limit=protocol.rows_per_image)
         rows = _drop(rows, keep, f"not among the {protocol.rows_per_image} best rows of its image", ignored)
     has_area = (detections.xyxy[:, 2:] > detections.xyxy[:, :2]).all(axis=1)
-    rows = _drop(rows, has_area[rows.box], "box without width or height", ignored)
+    rows = _drop_boxes(rows, has_area, "box without width or height", ignored)
 
     candidates = find_candidates(
         rows, xyxy=detections.xyxy, truth=truth, num_classes=num_classes, num_images=num_images
@@ -181,6 +183,11 @@ def _without(truth: GroundTruth, excluded: np.ndarray) -> GroundTruth:
     return GroundTruth(truth.image[keep], truth.xyxy[keep], truth.label[keep])
 
 
+def _drop_boxes(rows: Rows, keep: np.ndarray, reason: str, ignored: dict[str, int]) -> Rows:
+    """`keep`: bool [B]."""
+    return rows if keep.all() else _drop(rows, keep[rows.box], reason, ignored)
+
+
 def _drop(rows: Rows, keep: np.ndarray, reason: str, ignored: dict[str, int]) -> Rows:
     dropped = len(keep) - int(np.count_nonzero(keep))
     if dropped:
@@ -202,11 +209,12 @@ def _average_precisions(
             return np.sort(keys[members]).astype(np.uint32)  # the cast keeps the low 32 bits: the place
 
     else:
+        rank = rows.rank
         tie = -np.arange(len(rows), dtype=np.int64)
         tie[candidates.row] = candidates.tie
 
         def ranking(members: np.ndarray) -> np.ndarray:
-            listed = members[np.lexsort((tie[members], ~rows.ordinal[members], rows.rank[members]))]
+            listed = members[np.lexsort((tie[members], ~rows.ordinal[members], rank[members]))]
             return listed[np.argsort(rows.score[listed].astype(np.float64), kind=protocol.sort)[::-1]]
 
     for k in np.flatnonzero(num_truth > 0):
@@ -231,11 +239,11 @@ def _stable_keys(rows: Rows, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         uint64 [R] numbers to sort by, whose low 32 bits are a place; bool [T, R], `hit` by place.
     """
-    count = np.bincount(rows.rank)
+    count = np.bincount(rows.rank, minlength=int(rows.rank_of_box.max(initial=-1)) + 1)
     ends = np.cumsum(count)
     shift = ((len(rows) - ends) - (ends - count)).astype(np.int32)
     place = np.arange(len(rows), dtype=np.int32)
-    place += shift[rows.rank]
+    place += shift[rows.rank_of_box][rows.box]
     keys = (~rows.ordinal).astype(np.uint64)
     keys <<= np.uint64(32)
     keys |= place.view(np.uint32)

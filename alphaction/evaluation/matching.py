@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 _ROWS_AT_ONCE = 1 << 20
+_SCORES_AT_ONCE = 1 << 16
 _PAIRS_AT_ONCE = 2_000_000  # detection x ground-truth pairs whose IoU is computed in one go (about 0.3 GB)
 
 
@@ -63,35 +64,46 @@ class Rows:
     """Detections in the order of evaluation: images by first appearance, within an image as they arrived.
 
     Attributes:
-        rank: int32 [R], position of the row's image among the images, ascending.
-        image: int32 [R].
-        box: int32 [R], row in `Detections.xyxy`.
+        image_of_box: int [B].
+        rank_of_box: int32 [B], position of each box's image among the images.
+        box: int32 [R], row in `Detections.xyxy`; their ranks ascend.
         label: uint16 [R].
         ordinal: uint32 [R], order of the scores: higher score, higher number; equal for equal scores.
-        score: float [R].
+        score: float [R]; None where the ordinals will do.
     """
 
-    rank: np.ndarray
-    image: np.ndarray
+    image_of_box: np.ndarray
+    rank_of_box: np.ndarray
     box: np.ndarray
     label: np.ndarray
     ordinal: np.ndarray
-    score: np.ndarray
+    score: np.ndarray | None
 
     def __len__(self) -> int:
-        return len(self.rank)
+        return len(self.box)
+
+    @property
+    def rank(self) -> np.ndarray:
+        """int32 [R], position of the row's image among the images, ascending; made anew each time."""
+        return self.rank_of_box[self.box]
+
+    @property
+    def image(self) -> np.ndarray:
+        """int [R], made anew each time."""
+        return self.image_of_box[self.box]
 
     def take(self, keep: np.ndarray) -> Rows:
         """The rows where `keep` (bool [R] or indices) says so; itself when nothing is dropped."""
         if keep.dtype == bool and keep.all():
             return self
-        return Rows(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+        score = None if self.score is None else self.score[keep]
+        return Rows(self.image_of_box, self.rank_of_box, self.box[keep], self.label[keep], self.ordinal[keep], score)
 
 
 def score_ordinals(score: np.ndarray) -> np.ndarray:
     """uint32 numbers in the order of the scores, equal where the scores are equal."""
-    narrow = score.astype(np.float32)
-    if score.dtype.itemsize <= 4 or np.array_equal(narrow, score):
+    if score.dtype.itemsize <= 4 or _are_narrow(score):
+        narrow = score.astype(np.float32)
         narrow += np.float32(0)  # makes -0.0 equal to 0.0
         bits = narrow.view(np.uint32)
         if len(narrow) and narrow.min() < 0:
@@ -99,25 +111,48 @@ def score_ordinals(score: np.ndarray) -> np.ndarray:
         bits |= np.uint32(1 << 31)
         return bits
     if score.min() >= 0 and score.max() <= 4:
-        billionths = np.rint(score * 1e9)
-        if np.array_equal(billionths / 1e9, score):  # decimals as CSV files have them
-            return billionths.astype(np.uint32)
+        billionths = _billionths(score)  # of decimals as CSV files have them
+        if billionths is not None:
+            return billionths
     return np.unique(score, return_inverse=True)[1].reshape(-1).astype(np.uint32)
 
 
-def arrange(detections: Detections, *, num_images: int) -> Rows:
+def _are_narrow(score: np.ndarray) -> bool:
+    """Whether all scores are float32 numbers; tells most that are not from the first ones."""
+    parts = (score[begin : begin + _SCORES_AT_ONCE] for begin in range(0, len(score), _SCORES_AT_ONCE))
+    return all(np.array_equal(part.astype(np.float32), part) for part in parts)
+
+
+def _billionths(score: np.ndarray) -> np.ndarray | None:
+    """uint32, the scores times 10**9 if all are whole then."""
+    billionths = np.empty(len(score), np.uint32)
+    for begin in range(0, len(score), _SCORES_AT_ONCE):
+        part = score[begin : begin + _SCORES_AT_ONCE]
+        whole = np.rint(part * 1e9)
+        if not np.array_equal(whole / 1e9, part):
+            return None
+        billionths[begin : begin + _SCORES_AT_ONCE] = whole
+    return billionths
+
+
+def arrange(detections: Detections, *, num_images: int, with_scores: bool = True) -> Rows:
     """Sorts the rows by the first appearance of their image, keeping the order of arrival within an image."""
     box = detections.box.astype(np.int32, copy=False)
-    image = detections.image.astype(np.int32, copy=False)[box]
-    changes = np.flatnonzero(image[1:] != image[:-1]) + 1
-    runs = image[np.concatenate([[0], changes])] if len(image) else image
+    changes = np.flatnonzero(box[1:] != box[:-1]) + 1  # another box at least where there is another image
+    runs = detections.image[box[np.concatenate([[0], changes])] if len(box) else box]
     first = np.full(num_images, len(runs), np.int64)
     first[runs[::-1]] = np.arange(len(runs) - 1, -1, -1)  # of repeated indices the last assignment stays
     rank_of = np.empty(num_images, np.int32)
     rank_of[np.argsort(first, kind="stable")] = np.arange(num_images, dtype=np.int32)
-    label = detections.label.astype(np.uint16, copy=False)
-    rows = Rows(rank_of[image], image, box, label, score_ordinals(detections.score), detections.score)
-    if (np.diff(rank_of[runs]) > 0).all():
+    rows = Rows(
+        detections.image,
+        rank_of[detections.image],
+        box,
+        detections.label.astype(np.uint16, copy=False),
+        score_ordinals(detections.score),
+        detections.score if with_scores else None,
+    )
+    if (np.diff(rank_of[runs]) >= 0).all():
         return rows
     return rows.take(np.argsort(rows.rank, kind="stable"))
 
@@ -129,24 +164,25 @@ def best_rows_per_image(rows: Rows, *, xyxy: np.ndarray, limit: int) -> np.ndarr
     it then drops. So every row above the `limit`-th best score stays, and of the rows with exactly that score those
     which came before the heap was full compete, the largest (class, y1, x1, y2, x2) stays.
     """
-    count = np.bincount(rows.rank)
+    rank = rows.rank
+    count = np.bincount(rank)
     start = np.cumsum(count) - count
-    ranked = np.sort((rows.rank.astype(np.uint64) << np.uint64(32)) | ~rows.ordinal)  # best score first in each image
+    ranked = np.sort((rank.astype(np.uint64) << np.uint64(32)) | ~rows.ordinal)  # best score first in each image
     full = np.flatnonzero(count > limit)
     threshold = np.zeros(len(count), np.uint32)
     threshold[full] = ~(ranked[start[full] + limit - 1].astype(np.uint32))  # the cast keeps the low 32 bits
     del ranked
-    limit_of_row = threshold[rows.rank]
+    limit_of_row = threshold[rank]
     keep = rows.ordinal > limit_of_row
-    keep |= (count <= limit)[rows.rank]
-    tied = np.flatnonzero((rows.ordinal == limit_of_row) & (count > limit)[rows.rank])
-    places = limit - np.bincount(rows.rank[keep], minlength=len(count))
+    keep |= (count <= limit)[rank]
+    tied = np.flatnonzero((rows.ordinal == limit_of_row) & (count > limit)[rank])
+    places = limit - np.bincount(rank[keep], minlength=len(count))
     at_least = (rows.ordinal >= limit_of_row).astype(np.int32)
     arrived = np.cumsum(at_least) - at_least
-    tied = tied[arrived[tied] - arrived[start[rows.rank[tied]]] < limit]
+    tied = tied[arrived[tied] - arrived[start[rank[tied]]] < limit]
     x1, y1, x2, y2 = xyxy[rows.box[tied]].T
-    tied = tied[np.lexsort((-x2, -y2, -x1, -y1, -rows.label[tied].astype(np.int64), rows.rank[tied]))]
-    keep[tied[_place_in_group(rows.rank[tied]) < places[rows.rank[tied]]]] = True
+    tied = tied[np.lexsort((-x2, -y2, -x1, -y1, -rows.label[tied].astype(np.int64), rank[tied]))]
+    keep[tied[_place_in_group(rank[tied]) < places[rank[tied]]]] = True
     return keep
 
 
@@ -182,19 +218,13 @@ def find_candidates(
 ) -> Candidates:
     """The best-overlapping ground-truth box of each row whose image and class have one (the first of equals)."""
     truth_group = truth.image.astype(np.int64) * num_classes + truth.label
-    has_truth = np.zeros((num_images, num_classes), bool)
-    has_truth[truth.image, truth.label] = True
-    row = np.concatenate(
-        [
-            begin
-            + np.flatnonzero(
-                has_truth[rows.image[begin : begin + _ROWS_AT_ONCE], rows.label[begin : begin + _ROWS_AT_ONCE]]
-            )
-            for begin in range(0, len(rows), _ROWS_AT_ONCE)
-        ]
-        or [np.zeros(0, np.int64)]
-    )
-    group = rows.image[row].astype(np.int64) * num_classes + rows.label[row]
+    has_truth = np.zeros(num_images * num_classes, bool)
+    has_truth[truth_group] = True
+    group_of_box = rows.image_of_box.astype(np.int64) * num_classes  # of its first class
+    group_of_box = group_of_box.astype(np.int32 if len(has_truth) < 2**31 else np.int64)
+    begins = range(0, max(len(rows), 1), _ROWS_AT_ONCE)
+    row = np.concatenate([begin + _with_truth(rows, group_of_box, has_truth, begin) for begin in begins])
+    group = group_of_box[rows.box[row]].astype(np.int64) + rows.label[row]
     order = np.argsort(truth_group, kind="stable")
     in_order = truth_group[order]
     first = np.searchsorted(in_order, group, side="left")
@@ -217,6 +247,14 @@ def find_candidates(
         best[begin + owners] = candidate[winners[where]]
         begin = end
     return Candidates(row, best, overlap, -row, group)
+
+
+def _with_truth(rows: Rows, group_of_box: np.ndarray, has_truth: np.ndarray, begin: int) -> np.ndarray:
+    """Which of the next rows have ground truth of their image and class."""
+    part = slice(begin, begin + _ROWS_AT_ONCE)
+    group = group_of_box[rows.box[part]]
+    group += rows.label[part]
+    return np.flatnonzero(has_truth[group])
 
 
 def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -246,13 +284,15 @@ def replay_heap(
     groups = np.intersect1d(candidates.group[order][1:][equal], candidates.group[candidates.iou >= lowest_iou])
     tie = candidates.tie.copy()
     by_group = order[np.isin(candidates.group[order], groups)]
+    ranks = arrived.rank
     listings: dict[int, dict[tuple[float, ...], list[int]]] = {}
     taken: dict[tuple[int, tuple[float, ...]], int] = {}
     for candidate in by_group[np.lexsort((candidates.row[by_group], candidates.group[by_group]))]:
         row = candidates.row[candidate]
-        rank = int(rows.rank[row])
+        rank = int(rows.rank_of_box[rows.box[row]])
         if rank not in listings:
-            listings[rank] = _heap_listing(arrived, rank=rank, xyxy=xyxy, limit=limit)
+            which = range(*np.searchsorted(ranks, [rank, rank + 1]))
+            listings[rank] = _heap_listing(arrived, which, xyxy=xyxy, limit=limit)
         entry = _heap_entry(rows, row, xyxy)
         nth = taken.get((rank, entry), 0)  # the n-th of identical rows: which is which makes no difference
         taken[rank, entry] = nth + 1
@@ -265,10 +305,10 @@ def _heap_entry(rows: Rows, row: int, xyxy: np.ndarray) -> tuple[float, ...]:
     return (int(rows.ordinal[row]), int(rows.label[row]), y1, x1, y2, x2)
 
 
-def _heap_listing(arrived: Rows, *, rank: int, xyxy: np.ndarray, limit: int) -> dict[tuple[float, ...], list[int]]:
-    """Entry -> its positions in the image's list by descending score."""
+def _heap_listing(arrived: Rows, which: range, *, xyxy: np.ndarray, limit: int) -> dict[tuple[float, ...], list[int]]:
+    """Entry -> its positions in the list by descending score of an image, whose rows `which` are."""
     heap: list[tuple[float, ...]] = []
-    for row in range(*np.searchsorted(arrived.rank, [rank, rank + 1])):
+    for row in which:
         entry = _heap_entry(arrived, row, xyxy)
         if limit < 1 or len(heap) < limit:
             heapq.heappush(heap, entry)
