@@ -6,11 +6,7 @@ import logging
 import pathlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
 from yacs.config import CfgNode
 
 from alphaction.checkpoint import Checkpointer, LoadedState
@@ -19,42 +15,22 @@ from alphaction.engine.batch_statistics import share_statistics
 from alphaction.engine.best import BestValidation
 from alphaction.engine.data_wait import DataWaitHint
 from alphaction.engine.evaluate import EvalResult, ReportFacts, check_evaluation_files
-from alphaction.engine.memory import PersonMemory
 from alphaction.engine.milestones import BEST, FINAL, VALIDATED, Milestones, Periods
 from alphaction.engine.progress import Progress
 from alphaction.engine.run_facts import facts, note_start
 from alphaction.engine.scalars import NoScalars, ScalarLog, open_scalars
-from alphaction.engine.startup.agreement import check_agreement
 from alphaction.engine.startup.build import Run, open_run, save_config
-from alphaction.engine.step import TrainStep
-from alphaction.engine.testing.build import Tester, build_memory, tell_unreadable
+from alphaction.engine.testing.build import Tester, tell_unreadable
 from alphaction.engine.train import TrainOptions, train
-from alphaction.engine.training.build import build_parts, build_step, build_training_criterion, tested_model
+from alphaction.engine.training.build import Learner, TrainFlags, build_learner, tested_model
 from alphaction.engine.trial.build import try_out
 from alphaction.errors import ConfigError
 from alphaction.modeling import build_detection_model
-from alphaction.modeling.detector import ActionDetector
-from alphaction.solver import build_optimizer, build_scheduler, scale_to_batch
-from alphaction.solver.lr_schedule import WarmupSchedule
-from alphaction.utils.distributed import Processes
-from alphaction.utils.seed import seed_all, seed_rank
+from alphaction.solver import scale_to_batch
+from alphaction.utils.seed import seed_all
 from alphaction.utils.stop import StopRequest, telling
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainFlags:
-    """The flags of train_net.py (its --help says what each does)."""
-
-    transfer: bool = False
-    no_head: bool = False
-    adjust_lr: bool = False
-    tensorboard: bool = False
-    skip_validation: bool = False
-    skip_final_test: bool = False
-    seed: int = 2
-    dry_run: bool = False
 
 
 def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) -> None:
@@ -75,7 +51,7 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
     seed_all(flags.seed)
     train_set, test_sets = _datasets_for_training(cfg, is_tested=is_tested)
     cfg.freeze()
-    learner = _build_learner(run, flags, train_set)
+    learner = build_learner(run, flags, train_set)
     if flags.dry_run:
         _try_out(run, flags, learner, train_set, test_sets)
         return
@@ -109,83 +85,8 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
     logger.info("Done. Everything of this run lies in %s", cfg.OUTPUT_DIR)
 
 
-@dataclass(frozen=True)
-class _Learner:
-    """All that learns.
-
-    Attributes:
-        parts: what a step changes besides weights and optimizer (`build_parts`).
-        memory: of the training set; None for a model without M blocks.
-        start: where the run goes on from.
-    """
-
-    model: ActionDetector
-    optimizer: Optimizer
-    scheduler: WarmupSchedule
-    parts: Mapping[str, Any]
-    checkpointer: Checkpointer
-    memory: PersonMemory | None
-    step: TrainStep
-    start: LoadedState
-
-
-def _build_learner(run: Run, flags: TrainFlags, train_set: ActionDataset) -> _Learner:
-    """Everything at the iteration that the run goes on from."""
-    cfg, device, processes = run.cfg, run.device, run.processes
-    model = build_detection_model(cfg)
-    if cfg.MODEL.BACKBONE.SYNC_BN:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    model.to(device)
-    logger.info("Model %s: %.1f million parameters, on %s", cfg.MODEL.BACKBONE.CONV_BODY, _millions(model), device)
-    criterion = build_training_criterion(cfg, train_set)
-    optimizer = build_optimizer(cfg, model)
-    scheduler = build_scheduler(cfg, optimizer)
-    parts = build_parts(cfg, model, device)
-    checkpointer = Checkpointer(
-        cfg.OUTPUT_DIR,
-        model,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        parts=parts,
-        class_names=train_set.annotations.classes.names,
-        class_ids=train_set.annotations.classes.ids,
-        class_counts=train_set.class_counts().tolist(),
-        rows_by_name=cfg.MODEL.ROI_ACTION_HEAD.COPY_ROWS_BY_NAME,
-        config_text=cfg.dump(),
-        facts={
-            "clips": len(train_set),
-            "videos_per_batch": cfg.SOLVER.VIDEOS_PER_BATCH,
-            "seed": flags.seed,
-            "processes": processes.size,
-        },
-        keep=cfg.SOLVER.KEEP_CHECKPOINTS,
-        processes=processes,
-    )
-    start = _start(cfg, flags, checkpointer, processes)
-    memory = build_memory(cfg, model, train_set, device, processes=processes)
-    if memory is not None and start.resumed:
-        memory.load(start.extra)
-    step = build_step(cfg, model, criterion, optimizer, device=device, memory=memory, processes=processes, parts=parts)
-    return _Learner(model, optimizer, scheduler, parts, checkpointer, memory, step, start)
-
-
-def _start(cfg: CfgNode, flags: TrainFlags, checkpointer: Checkpointer, processes: Processes) -> LoadedState:
-    """Brings model, optimizer, schedule and random generators to where the run starts, the same in all processes."""
-    start = checkpointer.resume_or_load(
-        cfg.MODEL.WEIGHT, transfer=flags.transfer, no_head=flags.no_head, adjust_lr=flags.adjust_lr
-    )
-    check_agreement(start.source, start.iteration, processes)
-    seed_rank(flags.seed, processes.rank)
-    if start.source is None and cfg.MODEL.BACKBONE.FROZEN_BN:
-        logger.warning(
-            "MODEL.BACKBONE.FROZEN_BN is True and there are no weights to start from: batch norms that never saw data "
-            "normalise nothing, and the loss will likely explode. Give MODEL.WEIGHT, or set FROZEN_BN False."
-        )
-    return start
-
-
 def _try_out(
-    run: Run, flags: TrainFlags, learner: _Learner, train_set: ActionDataset, test_sets: Sequence[ActionDataset]
+    run: Run, flags: TrainFlags, learner: Learner, train_set: ActionDataset, test_sets: Sequence[ActionDataset]
 ) -> None:
     try_out(
         run.cfg,
@@ -224,7 +125,7 @@ class _Tests:
     def __init__(
         self,
         run: Run,
-        learner: _Learner,
+        learner: Learner,
         test_sets: Sequence[ActionDataset],
         writer: ScalarLog | NoScalars,
         stop: StopRequest,
@@ -274,7 +175,7 @@ class _Tests:
 def _learn(
     run: Run,
     flags: TrainFlags,
-    learner: _Learner,
+    learner: Learner,
     train_set: ActionDataset,
     *,
     validate: Callable[[int], Mapping[str, float]] | None,
@@ -386,7 +287,3 @@ def _test_sets(cfg: CfgNode) -> list[ActionDataset]:
     for dataset in test_sets:
         check_evaluation_files(dataset)
     return test_sets
-
-
-def _millions(model: nn.Module) -> float:
-    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
