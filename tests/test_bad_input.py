@@ -154,8 +154,9 @@ def test_all_faults_of_the_configuration_at_once(refuse, output_dir):
 
 
 def test_several_processes(refuse, output_dir, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert says(refuse(), "WORLD_SIZE is 2", "--nproc_per_node=1")
+    assert says(refuse(), "WORLD_SIZE 2", "RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT must be set as well", "torchrun")
     assert not output_dir.exists()
 
 

@@ -6,7 +6,8 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from alphaction.errors import UserError
 from alphaction.evaluation.files import result_file
@@ -25,15 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [*args.names, *args.dataset_name]
     if not names:
         parser.error("name a data set: path/to/dataset.yaml, path/to/dataset.yaml:split, or one of the catalog")
-    logging.getLogger("alphaction.dataset").setLevel(logging.ERROR)  # its warnings are findings of the report
     try:
         split_names(names)
     except UserError as error:
         parser.error(str(error))
     try:
-        report = check_dataset(
-            names, decode=not args.no_decode, clip_seconds=args.clip_seconds, box_threshold=args.box_thresh
-        )
+        with _without_warnings():
+            report = check_dataset(
+                names, decode=not args.no_decode, clip_seconds=args.clip_seconds, box_threshold=args.box_thresh
+            )
         sys.stdout.write(report_text(report, rows=args.rows, videos=args.videos) + "\n")
         if args.json:
             with result_file(args.json, text=True) as file:
@@ -44,6 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return FOUND_ERRORS
     return FOUND_ERRORS if report.findings.count("error") else 0
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """What the data set's reader warns of are findings of the report."""
+    logger = logging.getLogger("alphaction.dataset")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -206,7 +206,7 @@ def test_a_process_killed_in_training_is_named(config, tmp_path):
         members[1].kill()
         assert members[0].ends() == 1
         pid, text = members[1].process.pid, members[0].text
-    assert re.search(rf"error: process 1 of 2 \(\S+, pid {pid}\) died \(it was at: (data of )?iteration \d+\)", text)
+    assert re.search(rf"error: process 1 of 2 \(\S+, pid {pid}\) died \(it was at: .+\)", text)
     assert "Traceback" not in text
     assert "ERROR: process 1 of 2" in (tmp_path / "run/log.txt").read_text()
 
