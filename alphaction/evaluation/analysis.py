@@ -11,16 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphaction.evaluation.frame_map import Protocol
-from alphaction.evaluation.matching import (
-    Detections,
-    GroundTruth,
-    Rows,
-    arrange,
-    best_overlaps,
-    best_rows_per_image,
-    find_candidates,
-    hits,
-)
+from alphaction.evaluation.matching import Detections, GroundTruth, best_overlaps
 
 _POINTS = 100  # of a drawn curve
 
@@ -75,12 +66,18 @@ class Judged:
     """The rows of an evaluation and which of them hit.
 
     Attributes:
-        rows: those that take part.
+        image: int [R].
+        box: int [R], row in `Detections.xyxy`.
+        label: int [R].
+        score: float [R].
         hit: bool [R].
         num_truth: int64 [K], true boxes of each class.
     """
 
-    rows: Rows
+    image: np.ndarray
+    box: np.ndarray
+    label: np.ndarray
+    score: np.ndarray
     hit: np.ndarray
     num_truth: np.ndarray
 
@@ -96,27 +93,41 @@ def judge(
 ) -> Judged:
     """Which rows hit a true box, as `frame_map` counts (but for the order of equal scores)."""
     kept = np.flatnonzero(~np.isin(truth.image, excluded))
-    counted = GroundTruth(truth.image[kept], truth.xyxy[kept], truth.label[kept])
-    annotated = truth.annotated()
-    num_images = 1 + max((int(a.max()) for a in (annotated, detections.image, excluded) if len(a)), default=-1)
-    rows = arrange(detections, num_images=num_images)
-    has_area = (detections.xyxy[:, 2:] > detections.xyxy[:, :2]).all(axis=1)
-    if len(rows):
-        is_out = np.zeros(num_images, bool)
-        if protocol.only_annotated_images:
-            is_out[:] = True
-            is_out[annotated] = False
-        is_out[excluded] = True
-        rows = rows.take(~is_out[rows.image])
-        if protocol.rows_per_image and len(rows):
-            rows = rows.take(best_rows_per_image(rows, xyxy=detections.xyxy, limit=protocol.rows_per_image))
-        rows = rows.take(has_area[rows.box])
-    candidates = find_candidates(
-        rows, xyxy=detections.xyxy, truth=counted, num_classes=num_classes, num_images=num_images
+    group = truth.image[kept].astype(np.int64) * num_classes + truth.label[kept]
+    kept, group = kept[np.argsort(group, kind="stable")], np.sort(group)
+    row = _counted_rows(detections, truth=truth, protocol=protocol, excluded=excluded)
+    box, label, score = detections.box[row], detections.label[row], detections.score[row]
+    image = detections.image[box]
+    group_of_row = image.astype(np.int64) * num_classes + label
+    has_truth = np.zeros(int(max(group_of_row.max(initial=-1), group.max(initial=-1))) + 1, bool)
+    has_truth[group] = True
+    near = np.flatnonzero(has_truth[group_of_row])
+    overlap, place = best_overlaps(
+        group_of_row[near], xyxy=detections.xyxy[box[near]], other_image=group, other=truth.xyxy[kept]
     )
-    hit = np.zeros(len(rows), bool)
-    hit[hits(candidates, rows=rows, iou_threshold=iou_threshold)] = True
-    return Judged(rows, hit, np.bincount(counted.label, minlength=num_classes))
+    near, place = near[overlap >= iou_threshold], place[overlap >= iou_threshold]
+    order = np.lexsort((-score[near], place))
+    _, first = np.unique(place[order], return_index=True)
+    hit = np.zeros(len(row), bool)
+    hit[near[order[first]]] = True
+    return Judged(image, box, label, score, hit, np.bincount(truth.label[kept], minlength=num_classes))
+
+
+def _counted_rows(
+    detections: Detections, *, truth: GroundTruth, protocol: Protocol, excluded: np.ndarray
+) -> np.ndarray:
+    """The rows that take part, int64, ascending."""
+    counts = ~np.isin(detections.image, excluded)
+    if protocol.only_annotated_images:
+        counts &= np.isin(detections.image, truth.annotated())
+    row = np.flatnonzero(counts[detections.box])
+    if protocol.rows_per_image:
+        image = detections.image[detections.box[row]]
+        order = np.lexsort((-detections.score[row], image))
+        begins = np.searchsorted(image[order], image[order], side="left")
+        row = np.sort(row[order[np.arange(len(order)) - begins < protocol.rows_per_image]])
+    has_area = (detections.xyxy[:, 2:] > detections.xyxy[:, :2]).all(axis=1)
+    return row if has_area.all() else row[has_area[detections.box[row]]]
 
 
 @dataclass(frozen=True)
@@ -142,15 +153,15 @@ class Curve:
 
 def curves(judged: Judged) -> list[Curve | None]:
     """A curve per class, with a point for each hit; None for a class without true boxes."""
-    rows, out = judged.rows, list[Curve | None]()
-    by_class = np.argsort(rows.label, kind="stable")
-    ends = np.cumsum(np.bincount(rows.label, minlength=len(judged.num_truth)))
+    out: list[Curve | None] = []
+    by_class = np.argsort(judged.label, kind="stable")
+    ends = np.cumsum(np.bincount(judged.label, minlength=len(judged.num_truth)))
     for k, total in enumerate(judged.num_truth.tolist()):
         if not total:
             out.append(None)
             continue
         members = by_class[ends[k - 1] if k else 0 : ends[k]]
-        ranked = judged.hit[members[np.argsort(~rows.ordinal[members], kind="stable")]]
+        ranked = judged.hit[members[np.argsort(-judged.score[members], kind="stable")]]
         place = np.flatnonzero(ranked)
         found = np.arange(1, len(place) + 1)
         out.append(Curve(found / total, found / (place + 1)))
@@ -171,6 +182,7 @@ class Confusion:
         groups: the classes that compete with each other.
         is_missed: bool [T, K], true classes that were taken for another one, or whose box was not found.
         score: float64 [T, K], of the box that was found; NaN without.
+        rival: int64 [T, K], the class that each true class was taken for; -1 = none.
     """
 
     taken: np.ndarray
@@ -178,6 +190,7 @@ class Confusion:
     groups: tuple[np.ndarray, ...]
     is_missed: np.ndarray
     score: np.ndarray
+    rival: np.ndarray
 
     def pairs(self) -> list[tuple[int, int, int]]:
         """(true class, class it was taken for, how often), the most frequent first."""
@@ -206,6 +219,7 @@ def confusion(
     score = np.full(persons.labels.shape, np.nan)
     score[found] = scores[box[found]]
     is_missed = persons.labels & (box < 0)[:, None]
+    rivals = np.full(persons.labels.shape, -1, np.int64)
     for group in groups:
         labels, said = persons.labels[np.ix_(found, group)], score[np.ix_(found, group)]
         false = np.where(labels, -np.inf, said)
@@ -214,4 +228,5 @@ def confusion(
         wrong = best[person] > said[person, true]
         np.add.at(taken, (group[true], np.where(wrong, group[rival[person]], group[true])), 1)
         is_missed[found[person[wrong]], group[true[wrong]]] = True
-    return Confusion(taken, persons.labels[box < 0].sum(axis=0), groups, is_missed, score)
+        rivals[found[person[wrong]], group[true[wrong]]] = group[rival[person[wrong]]]
+    return Confusion(taken, persons.labels[box < 0].sum(axis=0), groups, is_missed, score, rivals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Mistake:
         score: that the class got; NaN for a true box that was not found.
         xyxy: float64 [4], the box in question, shares of the frame.
         true: classes that the true person of this place has; empty if there is none.
+        rival, rival_score: of a miss, the class that it was taken for; -1 and NaN without a box, or of a false row.
         found: for a miss, the predicted box float64 [4]; None if there is none. For a false row the true box.
     """
 
@@ -32,6 +34,8 @@ class Mistake:
     xyxy: np.ndarray
     true: tuple[int, ...]
     found: np.ndarray | None
+    rival: int = -1
+    rival_score: float = math.nan
 
 
 def worst_false(
@@ -41,21 +45,24 @@ def worst_false(
 
     Without any hit of the class all its rows are such. Classes without true boxes have no AP to lose.
     """
-    rows = judged.rows
     lowest = np.full(len(judged.num_truth), np.inf)
-    np.minimum.at(lowest, rows.label[judged.hit], rows.score[judged.hit])
+    np.minimum.at(lowest, judged.label[judged.hit], judged.score[judged.hit])
     lowest[np.isinf(lowest)] = -np.inf
-    costly = np.flatnonzero(~judged.hit & (rows.score > lowest[rows.label]) & (judged.num_truth > 0)[rows.label])
-    order = costly[np.argsort(-rows.score[costly], kind="stable")][:_LOOKED_AT]
-    chosen = _varied(zip(order.tolist(), rows.image[order].tolist(), rows.label[order].tolist(), strict=True), number)
-    xyxy = detections.xyxy[rows.box[chosen]].reshape(-1, 4)
-    overlap, place = best_overlaps(rows.image[chosen], xyxy=xyxy, other_image=persons.image, other=persons.xyxy)
+    costly = np.flatnonzero(~judged.hit & (judged.score > lowest[judged.label]) & (judged.num_truth > 0)[judged.label])
+    order = costly[np.argsort(-judged.score[costly], kind="stable")][:_LOOKED_AT]
+    chosen = _varied(
+        zip(order.tolist(), judged.image[order].tolist(), judged.label[order].tolist(), strict=True), number
+    )
+    xyxy = detections.xyxy[judged.box[chosen]].reshape(-1, 4)
+    overlap, place = best_overlaps(judged.image[chosen], xyxy=xyxy, other_image=persons.image, other=persons.xyxy)
     mistakes = []
     for i, row in enumerate(chosen):
         is_there = place[i] >= 0 and overlap[i] >= iou_threshold
         true = tuple(np.flatnonzero(persons.labels[place[i]]).tolist()) if is_there else ()
         box = persons.xyxy[place[i]] if is_there else None
-        mistakes.append(Mistake(int(rows.image[row]), int(rows.label[row]), float(rows.score[row]), xyxy[i], true, box))
+        mistakes.append(
+            Mistake(int(judged.image[row]), int(judged.label[row]), float(judged.score[row]), xyxy[i], true, box)
+        )
     return mistakes
 
 
@@ -89,8 +96,18 @@ def worst_misses(
         one = person[i]
         true = tuple(np.flatnonzero(persons.labels[one]).tolist())
         found = xyxy[box[one]] if box[one] >= 0 else None
+        rival = int(result.rival[one, label[i]])
         mistakes.append(
-            Mistake(int(persons.image[one]), int(label[i]), float(score[i]), persons.xyxy[one], true, found)
+            Mistake(
+                int(persons.image[one]),
+                int(label[i]),
+                float(score[i]),
+                persons.xyxy[one],
+                true,
+                found,
+                rival,
+                float(result.score[one, rival]) if rival >= 0 else math.nan,
+            )
         )
     return mistakes
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from alphaction.evaluation.analysis import Curve
 from alphaction.evaluation.page import text
 
-_LEFT, _TOP, _SIDE_X, _SIDE_Y = 30, 8, 150, 105  # pixels of the margins and of the plotted square
+_LEFT, _TOP, _SIDE_X, _SIDE_Y = 38, 8, 145, 105  # pixels of the margins and of the plotted square
 
 
 def curve_svg(curve: Curve, *, upper: Curve | None = None) -> str:

@@ -22,7 +22,9 @@ from alphaction.evaluation.report_parts import (
 
 _STYLE = """
 td.l { max-width: 26em; overflow-wrap: anywhere; } table.plain tr:nth-child(even) { background: none; }
-.facts td { padding: .1em 1.2em .1em 0; } .big { font-size: 2em; font-weight: 600; } small, .dim { color: #666; }
+.facts td { padding: .1em 1.2em .1em 0; }
+.facts td.l { max-width: none; vertical-align: top; }
+.big { font-size: 2em; font-weight: 600; } small, .dim { color: #666; }
 pre { background: #f5f5f5; padding: .6em; overflow-x: auto; white-space: pre-wrap; } .bars { min-width: 310px; }
 .sortable th { cursor: pointer; position: sticky; top: 0; background: #fff; white-space: nowrap; }
 .sortable th:hover { background: #e8eef5; } .sortable .bar { width: 0; background: #3b82c4; }
@@ -73,7 +75,7 @@ def _page(result: EvalResult, evidence: Evidence, findings: Findings, folder: Pa
         yield "<h2>Notes</h2><ul>" + "".join(f"<li>{text(note)}</li>" for note in result.notes) + "</ul>"
     if result.explanation:
         yield f"<h2>What is left after each step</h2><pre>{text(result.explanation)}</pre>"
-    if result.mAP_by_group:
+    if len(result.mAP_by_group) > 1:
         yield "<h2>Groups</h2>" + bars(
             [(name, 0 if math.isnan(mean) else mean, number(mean)) for name, mean in result.mAP_by_group.items()]
         )

@@ -109,7 +109,7 @@ def mistake_pictures(result: EvalResult, evidence: Evidence, findings: Findings)
         where = _listed(one.true, result) if one.true else "no true person here"
         if one.label in one.true:
             where += "; another box was counted for this person"
-        boxes = [(one.found, _TRUE, 2), (one.xyxy, _FALSE, 3)]
+        boxes = [(one.found, _TRUE, 7), (one.xyxy, _FALSE, 2)]  # both are seen where they coincide
         yield _picture(one, f"<b>{_said(one, result)}</b>; {where}", boxes, evidence)
     if not findings.false:
         yield "<p>None.</p>"
@@ -121,7 +121,9 @@ def mistake_pictures(result: EvalResult, evidence: Evidence, findings: Findings)
     for one in findings.missed:
         others = tuple(k for k in one.true if k != one.label)
         also = f"; {_listed(others, result, head='also true')}" if others else ""
-        boxes = [(one.xyxy, _TRUE, 4), (one.found, _OURS, 2)]
+        if one.rival >= 0:
+            also = f", taken for {text(result.class_names[one.rival])} {one.rival_score:.3f}{also}"
+        boxes = [(one.xyxy, _TRUE, 7), (one.found, _OURS, 2)]
         yield _picture(one, f"missed: <b>{_said(one, result)}</b>{also}", boxes, evidence)
     if not findings.missed:
         yield "<p>None.</p>"
@@ -138,7 +140,7 @@ def _listed(classes: Sequence[int], result: EvalResult, *, head: str = "true") -
 
 def _picture(one: Mistake, caption: str, boxes: Sequence[page.DrawnBox], evidence: Evidence) -> str:
     video, second = evidence.keys[one.image]
-    caption += f"<br><span class=dim>{text(video)}, second {text(second)}</span>"
+    caption += f"<br><span class=dim>{text(video)}, second {float(second):g}</span>"
     try:
         return page.figure(np.ascontiguousarray(evidence.picture(one.image)), boxes, caption=caption)
     except UserError as error:
