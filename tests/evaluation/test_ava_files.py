@@ -1,5 +1,7 @@
 """AVA's files: reading quickly and patiently, errors that name the line, writing as recorded."""
 
+import csv
+import io
 import logging
 
 import goldens
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphaction.errors import DataError, UserError
-from alphaction.evaluation import ImageIndex, csv_bytes, read_detections, read_exclusions, read_ground_truth
+from alphaction.evaluation import ImageIndex, csv_bytes, read_detections, read_exclusions, read_ground_truth, result_csv
 from alphaction.evaluation import ava_csv as reader
 from alphaction.evaluation.ava import ground_truth_of, result_rows, second_text
 from alphaction.evaluation.result_csv import UNITS, write_rows
@@ -236,6 +238,33 @@ def test_exclusions(tmp_path):
 
 
 # --- Predictions as rows
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("rows_at_once", [1, 40, 1 << 17])
+def test_rows_are_written_as_plain_text_would_be(dense, rows_at_once, tmp_path, monkeypatch):
+    monkeypatch.setattr(result_csv, "_CHUNK_ROWS", rows_at_once)
+    rng = np.random.default_rng(0)
+    images = [("movie", "0902"), ("a,b", "12.5"), ("é", "0001"), ("other", "0903")]
+    class_ids = [1, 2, 10, "sit, down", 300, 4]
+    image = np.sort(rng.integers(0, 4, 30))
+    corners = rng.integers(0, UNITS + 1, (30, 4))
+    box, label = np.repeat(np.arange(30), 6), np.tile(np.arange(6), 30)
+    if not dense:
+        keep = rng.random(len(box)) < 0.7
+        box, label = box[keep], label[keep]
+    score = rng.integers(0, UNITS + 1, len(box))
+    write_rows(
+        tmp_path / "r.csv",
+        images=images, image=image, corners=corners, box=box, label=label, score=score, class_ids=class_ids,
+    )  # fmt: skip
+    texts = io.StringIO(newline="")
+    writer = csv.writer(texts)
+    for b, k, units in zip(box, label, score, strict=True):
+        writer.writerow(
+            [*images[image[b]], *(f"{c / UNITS:.5f}" for c in corners[b]), class_ids[k], f"{units / UNITS:.5f}"]
+        )
+    assert (tmp_path / "r.csv").read_bytes().decode() == texts.getvalue()
 
 
 def annotations_of(movies, times, sizes, num_classes, boxes=None, labels=None, owner=()):
