@@ -223,6 +223,19 @@ def test_the_best_weights_are_kept_and_named(config, tmp_path):
     assert result.mAP == pytest.approx(scores[best])
 
 
+def test_keep_best_switched_on_after_the_best_validation(config, tmp_path, capsys):
+    opts = ("SOLVER.EVAL_PERIOD", 1, "SOLVER.CHECKPOINT_PERIOD", 3, "SOLVER.MAX_ITER", 5)
+    run_kit.train(config, tmp_path / "first", *opts, skip_final_test=True)
+    third = tmp_path / "first/model_0000003.pth"
+    content = saved(third) | {"best_mean": {"mAP": 2.0, "iteration": 2, "since": 1}}  # nothing is better than that
+    torch.save(content, third)
+    run_kit.train(config, tmp_path, *opts, "MODEL.WEIGHT", third, "SOLVER.KEEP_BEST", True, skip_final_test=True)
+    assert not (tmp_path / "model_best.pth").exists()
+    log = (tmp_path / "log.txt").read_text()
+    assert f"mean mAP 2.0000 at iteration 2, 1 validation ago, is not in {tmp_path}: model_best.pth" in log
+    assert "Its weights are tested by" not in log
+
+
 def test_early_stop_goes_to_the_final_test(config, tmp_path, capsys):
     nothing = ("SOLVER.BASE_LR", 1e-20, "MODEL.BACKBONE.FROZEN_BN", True)  # is learned: no validation is better
     opts = (*nothing, "SOLVER.EARLY_STOP_PATIENCE", 1, "SOLVER.EVAL_PERIOD", 1, "SOLVER.MAX_ITER", 50)

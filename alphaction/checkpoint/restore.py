@@ -27,7 +27,7 @@ FACTS = {
 # Parts: what they are called, and the key that turns them on.
 _PART_NAMES = {AVERAGED: ("averaged weights", "SOLVER.EMA_DECAY"), SCALER: ("loss scale", "SOLVER.PRECISION float16")}
 _POSITION = ("last_epoch", "_step_count", "_last_lr")
-_OPTIMIZER_SETTINGS = ("momentum", "weight_decay")
+_OPTIMIZER_SETTINGS = ("momentum", "betas", "weight_decay")
 
 
 class Schedule(Protocol):

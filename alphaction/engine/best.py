@@ -52,7 +52,8 @@ class BestValidation:
 
     def describe(self) -> str:
         """The best one, for the log."""
-        return f"mean mAP {self._mAP:.4f} at iteration {self._iteration}, {self._since} validations ago"
+        validations = "validation" if self._since == 1 else "validations"
+        return f"mean mAP {self._mAP:.4f} at iteration {self._iteration}, {self._since} {validations} ago"
 
     def state_dict(self) -> dict[str, object]:
         """For a checkpoint."""

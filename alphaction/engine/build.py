@@ -27,10 +27,11 @@ from alphaction.engine.trial.build import try_out
 from alphaction.errors import ConfigError
 from alphaction.modeling import build_detection_model
 from alphaction.solver import scale_to_batch
+from alphaction.utils.logging import alike_in_all
 from alphaction.utils.seed import seed_all
 from alphaction.utils.stop import StopRequest, telling
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 
 def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) -> None:
@@ -59,6 +60,12 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
         _note_start(run, learner.start)
     best = BestValidation(patience=cfg.SOLVER.EARLY_STOP_PATIENCE)
     best.load(learner.start.extra)
+    best_file = pathlib.Path(cfg.OUTPUT_DIR) / f"{BEST}.pth"
+    if cfg.SOLVER.KEEP_BEST and best.is_known and not best_file.is_file():
+        logger.warning(
+            "SOLVER.KEEP_BEST: the best validation so far, %s, is not in %s: %s will be the next one that is better.",
+            best.describe(), cfg.OUTPUT_DIR, best_file.name,
+        )  # fmt: skip
     writer = open_scalars(
         pathlib.Path(cfg.OUTPUT_DIR),
         tensorboard=flags.tensorboard,
@@ -77,10 +84,10 @@ def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool)
         if not flags.skip_final_test:
             tests.after_training(finished)
     writer.close()
-    if cfg.SOLVER.KEEP_BEST and best.is_known:
+    if cfg.SOLVER.KEEP_BEST and best.is_known and best_file.is_file():
         logger.info(
             "Best validation: %s. Its weights are tested by: python test_net.py --config-file %s MODEL.WEIGHT %s",
-            best.describe(), shlex.quote(f"{cfg.OUTPUT_DIR}/config.yaml"), shlex.quote(f"{cfg.OUTPUT_DIR}/{BEST}.pth"),
+            best.describe(), shlex.quote(f"{cfg.OUTPUT_DIR}/config.yaml"), shlex.quote(str(best_file)),
         )  # fmt: skip
     logger.info("Done. Everything of this run lies in %s", cfg.OUTPUT_DIR)
 
@@ -162,8 +169,8 @@ class _Tests:
         ):
             for result in self._results(quiet=False):
                 self._writer.write(result.figures(), iteration)
-                if result.name in self._before:
-                    before = self._before[result.name]
+                if result.label in self._before:
+                    before = self._before[result.label]
                     logger.info("%s: mAP %.4f before training, %.4f now", result.name, before, result.mAP)
 
     def _results(self, *, quiet: bool) -> Iterator[EvalResult]:

@@ -236,6 +236,16 @@ def test_optimizer_of_another_kind(tmp_path, saved, configured):
         run(configured).resume_or_load("")
 
 
+def test_changed_betas_are_named(tmp_path, caplog):
+    def run(*betas):
+        model = _Model()
+        return Checkpointer(tmp_path, model, optimizer=torch.optim.AdamW(model.parameters(), betas=betas))
+
+    run(0.9, 0.999).save("model_0000001", iteration=1)
+    run(0.8, 0.95).resume_or_load("")
+    assert "the configuration's settings are not used: betas (0.8, 0.95) (saved: (0.9, 0.999))" in caplog.text
+
+
 def test_optimizer_of_another_model(tmp_path):
     checkpointer, model, _, _ = _run(tmp_path)
     model.roi_heads.requires_grad_(False)

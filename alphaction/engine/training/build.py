@@ -26,9 +26,10 @@ from alphaction.modeling.detector import ActionDetector
 from alphaction.solver import AveragedWeights, build_averaged, build_optimizer, build_scaler, build_scheduler
 from alphaction.solver.lr_schedule import WarmupSchedule
 from alphaction.utils.distributed import Processes
+from alphaction.utils.logging import alike_in_all
 from alphaction.utils.seed import seed_rank
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 
 @dataclass(frozen=True)
