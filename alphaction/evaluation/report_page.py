@@ -30,6 +30,7 @@ pre { background: #f5f5f5; padding: .6em; overflow-x: auto; white-space: pre-wra
 .sortable th:hover { background: #e8eef5; } .sortable .bar { width: 0; background: #3b82c4; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: .6em; }
 .curves div { overflow-wrap: anywhere; font-size: .85em; line-height: 1.25; } svg { display: block; max-width: 100%; }
+.curves small { display: block; } figure { width: 360px; }
 svg text { font: 10px system-ui, sans-serif; fill: #555; }
 .matrix td, .matrix th { padding: .1em .3em; min-width: 2.2em; text-align: center; border: 1px solid #ddd; }
 .matrix th.up { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; vertical-align: top;

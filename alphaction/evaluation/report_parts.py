@@ -142,7 +142,7 @@ def _picture(one: Mistake, caption: str, boxes: Sequence[page.DrawnBox], evidenc
     video, second = evidence.keys[one.image]
     caption += f"<br><span class=dim>{text(video)}, second {float(second):g}</span>"
     try:
-        return page.figure(np.ascontiguousarray(evidence.picture(one.image)), boxes, caption=caption)
+        return page.figure(np.ascontiguousarray(evidence.picture(one.image)), boxes, caption=caption, width=360)
     except UserError as error:
         logger.warning("No picture of %s at second %s in the report: %s", video, second, error)
         return f"<figure><figcaption>{caption}<br>(the picture cannot be read)</figcaption></figure>"
