@@ -108,21 +108,20 @@ def evaluate_dataset(
 
     images, image = ImageIndex.of(annotations)
     rows = result_rows(predictions, annotations=annotations, image=image, action_threshold=action_threshold)
-    rows.write(folder / "result.csv", images=images, class_ids=annotations.classes.ids)
-
     notes: list[str] = []
-    classes, column, truth, excluded = _read_truth(dataset, images, image, notes)
-    if every_n > 1:
-        excluded = np.union1d(excluded, np.setdiff1d(np.arange(len(images)), image[::every_n]))
-    detections = rows.detections(column)
-    scores = frame_map(
-        detections,
-        ground_truth=truth,
-        num_classes=len(classes),
-        protocol=PROTOCOLS[protocol],
-        iou_thresholds=thresholds,
-        excluded_images=excluded,
-    )
+    with rows.writing(folder / "result.csv", images=images, class_ids=annotations.classes.ids):
+        classes, column, truth, excluded = _read_truth(dataset, images, image, notes)
+        if every_n > 1:
+            excluded = np.union1d(excluded, np.setdiff1d(np.arange(len(images)), image[::every_n]))
+        detections = rows.detections(column)
+        scores = frame_map(
+            detections,
+            ground_truth=truth,
+            num_classes=len(classes),
+            protocol=PROTOCOLS[protocol],
+            iou_thresholds=thresholds,
+            excluded_images=excluded,
+        )
     coco = None
     if with_coco:
         coco = coco_metrics(

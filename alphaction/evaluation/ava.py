@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -213,9 +215,26 @@ class ResultRows:
 
     def write(self, path: str | Path, *, images: ImageIndex, class_ids: Sequence[int | str]) -> None:
         """Writes `result.csv`."""
+        with self.writing(path, images=images, class_ids=class_ids):
+            pass
+
+    @contextmanager
+    def writing(self, path: str | Path, *, images: ImageIndex, class_ids: Sequence[int | str]) -> Iterator[None]:
+        """Writes `result.csv` beside the work of the block, which goes on on another core; whole when the block ends.
+
+        Raises:
+            UserError: at the end of the block: the file cannot be written.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="result.csv") as pool:
+            # A copy of the keys: the block may read further files with the same index.
+            written = pool.submit(self._write, path, list(images.keys), class_ids)
+            yield
+            written.result()
+
+    def _write(self, path: str | Path, keys: list[tuple[str, str]], class_ids: Sequence[int | str]) -> None:
         write_rows(
             path,
-            images=images.keys,
+            images=keys,
             image=self.image,
             corners=self.corners,
             box=self.box,
