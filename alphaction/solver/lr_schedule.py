@@ -7,6 +7,7 @@ uninterrupted one. The first iteration runs with the rate of epoch 0: call `sche
 from __future__ import annotations
 
 import math
+import warnings
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,12 @@ class WarmupSchedule(LRScheduler):
     def __init__(self, optimizer: Optimizer, *, warmup: Warmup = Warmup()) -> None:  # noqa: B008 (frozen)
         self.warmup = warmup
         super().__init__(optimizer)
+
+    def step(self, epoch: int | None = None) -> None:
+        """After every iteration, also after one that was left out: PyTorch would warn of that if it is the first."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            super().step(epoch)
 
     def factor(self, epoch: int) -> float:
         """Fraction of the base rates after `epoch` finished iterations."""

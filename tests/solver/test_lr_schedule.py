@@ -120,3 +120,14 @@ def test_bad_values(opts, message):
     optimizer = build_optimizer(_config(None), _Model())
     with pytest.raises(ConfigError, match=message):
         build_scheduler(_config(None, opts), optimizer)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_iteration_without_a_step_counts_without_a_warning():
+    # The first batch is left out: no person in it, a loss that is not finite, or a loss scale that is too high.
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    scheduler = WarmupMultiStep(optimizer, milestones=[2])
+    scheduler.step()
+    optimizer.step()
+    scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([0.1])
