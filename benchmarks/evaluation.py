@@ -9,7 +9,10 @@ of five, scores that favour the true classes. Needs about 1 GB of memory and of 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from alphaction.evaluation import PROTOCOLS, ImageIndex, frame_map, read_detections, read_ground_truth, result_rows
-from alphaction.evaluation.ava import ground_truth_of
+from alphaction.evaluation.ava import ResultRows, ground_truth_of
 from alphaction.structures import Annotations, ClassList, PackedBoxes, Predictions
 
 HEIGHT, WIDTH = 360, 640
@@ -64,42 +67,65 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, default=108_000)
     parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--protocol", choices=list(PROTOCOLS), default="alphaction")
+    parser.add_argument(
+        "--stage", choices=list(STAGES), help="one stage alone, in this process (default: each in its own)"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the files (default: a temporary one)")
     args = parser.parse_args()
+    if args.stage:
+        STAGES[args.stage](args)
+        return
+    print(f"{args.keyframes} keyframes, {args.boxes} boxes, {args.boxes * args.classes} rows, {args.protocol}")
+    print(
+        f"load of the machine: {', '.join(f'{load:.1f}' for load in os.getloadavg())}; {os.cpu_count()} cores",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in STAGES:  # a process each, so that the memory is that of the stage
+            flags = ["--stage", stage, "--folder", str(args.folder or folder)]
+            subprocess.run([sys.executable, __file__, *sys.argv[1:], *flags], check=True)
+
+
+def from_predictions(args: argparse.Namespace) -> None:
+    """Predictions to mAP; then the same with `result.csv` written."""
     annotations, predictions = simulate(keyframes=args.keyframes, boxes=args.boxes, classes=args.classes)
     images, image = ImageIndex.of(annotations)
-    print(f"{args.keyframes} keyframes, {args.boxes} boxes, {args.boxes * args.classes} rows, {args.protocol}")
-    print(f"memory with the predictions loaded: {_peak():.2f} GB at most so far")
+    print(f"predictions loaded: peak memory {_peak():.2f} GB", flush=True)
 
-    def evaluate() -> float:
-        rows = result_rows(predictions, annotations=annotations, image=image)
+    def evaluate(rows: ResultRows) -> float:
         truth = ground_truth_of(annotations, image=image, classes=annotations.classes)
         detections = rows.detections(np.arange(args.classes))
-        del rows
         result = frame_map(detections, ground_truth=truth, num_classes=args.classes, protocol=PROTOCOLS[args.protocol])
         return float(result.mean[0])
 
-    with tempfile.TemporaryDirectory() as folder:
-        csv, truth_csv = Path(folder) / "result.csv", Path(folder) / "truth.csv"
+    def alone() -> float:
+        return evaluate(result_rows(predictions, annotations=annotations, image=image))
 
-        def write() -> float:
-            rows = result_rows(predictions, annotations=annotations, image=image)
-            rows.write(csv, images=images, class_ids=annotations.classes.ids)
-            return csv.stat().st_size / 1e6
+    def with_csv() -> float:
+        rows = result_rows(predictions, annotations=annotations, image=image)
+        with rows.writing(args.folder / "result.csv", images=images, class_ids=annotations.classes.ids):
+            return evaluate(rows)
 
-        def from_csv() -> float:
-            index = ImageIndex()
-            truth, _ = read_ground_truth(truth_csv, images=index, classes=annotations.classes)
-            detections, _ = read_detections(csv, images=index, classes=annotations.classes)
-            result = frame_map(
-                detections, ground_truth=truth, num_classes=args.classes, protocol=PROTOCOLS[args.protocol]
-            )
-            return float(result.mean[0])
+    _timed("predictions to mAP", "mAP", alone)
+    _timed("with result.csv", "mAP", with_csv)
+    _write_truth(args.folder / "truth.csv", annotations, image, images)
 
-        seconds = _timed("predictions to mAP", "mAP", evaluate)
-        seconds += _timed("result.csv", "MB", write)
-        print(f"{'both':<20} {seconds:6.2f} s")
-        _write_truth(truth_csv, annotations, image, images)
-        _timed("CSV files to mAP", "mAP", from_csv)
+
+def from_csv(args: argparse.Namespace) -> None:
+    """The two files to mAP."""
+    classes = ClassList(tuple(range(1, args.classes + 1)), tuple(f"action {k + 1}" for k in range(args.classes)))
+
+    def evaluate() -> float:
+        index = ImageIndex()
+        truth, _ = read_ground_truth(args.folder / "truth.csv", images=index, classes=classes)
+        detections, _ = read_detections(args.folder / "result.csv", images=index, classes=classes)
+        result = frame_map(detections, ground_truth=truth, num_classes=args.classes, protocol=PROTOCOLS[args.protocol])
+        return float(result.mean[0])
+
+    _timed("CSV files to mAP", "mAP", evaluate)
+
+
+STAGES = {"predictions": from_predictions, "csv": from_csv}
 
 
 def _write_truth(path: Path, annotations: Annotations, image: np.ndarray, images: ImageIndex) -> None:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphaction.evaluation.matching import (
+    ROWS_AT_ONCE,
     Candidates,
     Detections,
     GroundTruth,
     Rows,
     arrange,
     best_rows_per_image,
+    count_rows,
     find_candidates,
     hits,
     replay_heap,
@@ -148,8 +150,8 @@ def frame_map(
     for t, threshold in enumerate(iou_thresholds):
         hit[t, hits(candidates, rows=rows, iou_threshold=threshold)] = True
     num_truth = np.bincount(truth.label, minlength=num_classes)
-    ap = _average_precisions(rows, candidates, hit, num_truth, protocol)
-    num_rows = np.bincount(rows.label, minlength=num_classes)
+    num_rows = count_rows(rows.label, num_classes)
+    ap = _average_precisions(rows, candidates, hit, num_truth, num_rows, protocol)
     num_hits = np.stack([np.bincount(rows.label[found], minlength=num_classes) for found in hit])
     return FrameMap(protocol.name, tuple(iou_thresholds), ap, num_truth, num_rows, num_hits, ignored)
 
@@ -196,12 +198,17 @@ def _drop(rows: Rows, keep: np.ndarray, reason: str, ignored: dict[str, int]) ->
 
 
 def _average_precisions(
-    rows: Rows, candidates: Candidates, hit: np.ndarray, num_truth: np.ndarray, protocol: Protocol
+    rows: Rows,
+    candidates: Candidates,
+    hit: np.ndarray,
+    num_truth: np.ndarray,
+    num_rows: np.ndarray,
+    protocol: Protocol,
 ) -> np.ndarray:
     """AP float64 [T, K]."""
     ap = np.where(num_truth > 0, 0.0, np.nan) * np.ones((len(hit), 1))
     by_class = np.argsort(rows.label, kind="stable")  # radix sort for 16-bit numbers
-    ends = np.cumsum(np.bincount(rows.label, minlength=len(num_truth)))
+    ends = np.cumsum(num_rows)
     if protocol.sort == "stable" and not protocol.heap_order:
         keys, hit = _stable_keys(rows, hit)
 
@@ -239,14 +246,20 @@ def _stable_keys(rows: Rows, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         uint64 [R] numbers to sort by, whose low 32 bits are a place; bool [T, R], `hit` by place.
     """
-    count = np.bincount(rows.rank, minlength=int(rows.rank_of_box.max(initial=-1)) + 1)
+    rank_of_box = rows.rank_of_box
+    count = np.zeros(int(rank_of_box.max(initial=-1)) + 1, np.int64)
+    np.add.at(count, rank_of_box, count_rows(rows.box, len(rank_of_box)))
     ends = np.cumsum(count)
-    shift = ((len(rows) - ends) - (ends - count)).astype(np.int32)
-    place = np.arange(len(rows), dtype=np.int32)
-    place += shift[rows.rank_of_box][rows.box]
-    keys = (~rows.ordinal).astype(np.uint64)
-    keys <<= np.uint64(32)
-    keys |= place.view(np.uint32)
-    by_place = np.empty_like(hit)
-    by_place[:, place] = hit
+    shift = ((len(rows) - ends) - (ends - count)).astype(np.int32)[rank_of_box]
+    keys = np.empty(len(rows), np.uint64)
+    by_place = np.zeros_like(hit)
+    for begin in range(0, len(rows), ROWS_AT_ONCE):
+        part = slice(begin, begin + ROWS_AT_ONCE)
+        place = shift[rows.box[part]]
+        place += np.arange(begin, begin + len(place), dtype=np.int32)
+        keys[part] = ~rows.ordinal[part]
+        keys[part] <<= np.uint64(32)
+        keys[part] |= place.view(np.uint32)
+        for t in range(len(hit)):
+            by_place[t, place[np.flatnonzero(hit[t, part])]] = True
     return keys, by_place
