@@ -15,10 +15,10 @@ import torch
 import torch.distributed as dist
 
 from alphaction.errors import UserError
-from alphaction.utils.logging import tell_error
+from alphaction.utils.logging import alike_in_all, tell_error
 from alphaction.utils.stop import Interrupted
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 # The processor's allocator has no exception class of its own; these are the words of its RuntimeError.
 _CPU_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
