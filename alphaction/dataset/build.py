@@ -303,10 +303,23 @@ def _flat(blocks: Sequence) -> Iterator[str]:
             yield from _flat(block)
 
 
+def clip_sampling(cfg: CfgNode) -> ClipSampling:
+    """Which frames of a video make a clip (`INPUT.*`)."""
+    clip, pathways = cfg.INPUT, cfg.MODEL.BACKBONE.SLOWFAST
+    slowfast = cfg.MODEL.BACKBONE.CONV_BODY.startswith("Slowfast")
+    return ClipSampling(
+        frame_num=clip.FRAME_NUM,
+        sample_rate=clip.FRAME_SAMPLE_RATE,
+        tau=clip.TAU,
+        alpha=clip.ALPHA,
+        frame_rate=clip.FRAME_RATE,
+        slow=pathways.SLOW.ACTIVE or not slowfast,
+        fast=pathways.FAST.ACTIVE or not slowfast,
+    )
+
+
 def _clip_options(cfg: CfgNode, *, training: bool) -> ClipOptions:
     clip = cfg.INPUT
-    pathways = cfg.MODEL.BACKBONE.SLOWFAST
-    slowfast = cfg.MODEL.BACKBONE.CONV_BODY.startswith("Slowfast")
     augmentation = AugmentationPolicy(
         color_jitter=clip.COLOR_JITTER,
         slow_jitter=clip.SLOW_JITTER,
@@ -317,15 +330,7 @@ def _clip_options(cfg: CfgNode, *, training: bool) -> ClipOptions:
         max_persons=cfg.MODEL.ROI_ACTION_HEAD.PROPOSAL_PER_CLIP,
     )
     return ClipOptions(
-        sampling=ClipSampling(
-            frame_num=clip.FRAME_NUM,
-            sample_rate=clip.FRAME_SAMPLE_RATE,
-            tau=clip.TAU,
-            alpha=clip.ALPHA,
-            frame_rate=clip.FRAME_RATE,
-            slow=pathways.SLOW.ACTIVE or not slowfast,
-            fast=pathways.FAST.ACTIVE or not slowfast,
-        ),
+        sampling=clip_sampling(cfg),
         transform=ClipTransform(
             min_size=clip.MIN_SIZE_TRAIN if training else clip.MIN_SIZE_TEST,
             max_size=clip.MAX_SIZE_TRAIN if training else clip.MAX_SIZE_TEST,

@@ -12,9 +12,9 @@ from alphaction.config.generate import ensure_generated
 from alphaction.config.load import load_config
 from alphaction.config.paths_catalog import DatasetCatalog
 from alphaction.dataset.action_dataset import ActionDataset
-from alphaction.dataset.build import build_datasets
+from alphaction.dataset.build import build_datasets, clip_sampling
 from alphaction.dataset.collate import pad_clips
-from alphaction.dataset.sampling import ClipSampling, key_position
+from alphaction.dataset.sampling import key_position
 from alphaction.preparation.look.sheet import Boxed, Look
 from alphaction.structures import Boxes, ClipSample
 
@@ -171,19 +171,9 @@ def _actions(names: Sequence[str], labels: np.ndarray) -> str:
 
 def _timing(cfg: CfgNode) -> tuple[float, np.ndarray | None]:
     """(frames per second at which a clip plays in real time, seconds from the keyframe of each of its frames)."""
-    clip, pathways = cfg.INPUT, cfg.MODEL.BACKBONE.SLOWFAST
-    slowfast = cfg.MODEL.BACKBONE.CONV_BODY.startswith("Slowfast")
-    sampling = ClipSampling(
-        frame_num=clip.FRAME_NUM,
-        sample_rate=clip.FRAME_SAMPLE_RATE,
-        tau=clip.TAU,
-        alpha=clip.ALPHA,
-        frame_rate=clip.FRAME_RATE,
-        slow=pathways.SLOW.ACTIVE or not slowfast,
-        fast=pathways.FAST.ACTIVE or not slowfast,
-    )
+    sampling, frame_rate = clip_sampling(cfg), cfg.INPUT.FRAME_RATE
     window = sampling.fast_window() if sampling.fast else sampling.slow_window()
-    rate = clip.FRAME_RATE or 25.0
+    rate = frame_rate or 25.0
     offsets = (window - key_position(sampling.span)) / rate
     step = float(np.median(np.diff(window))) if len(window) > 1 else 1.0
-    return rate / step, offsets if clip.FRAME_RATE else None
+    return rate / step, offsets if frame_rate else None
