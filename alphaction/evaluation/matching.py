@@ -165,9 +165,12 @@ def best_rows_per_image(rows: Rows, *, xyxy: np.ndarray, limit: int) -> np.ndarr
     which came before the heap was full compete, the largest (class, y1, x1, y2, x2) stays.
     """
     rank = rows.rank
-    count = np.bincount(rank)
+    count = count_rows(rank, int(rank[-1]) + 1)
     start = np.cumsum(count) - count
-    ranked = np.sort((rank.astype(np.uint64) << np.uint64(32)) | ~rows.ordinal)  # best score first in each image
+    ranked = rank.astype(np.uint64)
+    ranked <<= np.uint64(32)
+    ranked |= ~rows.ordinal
+    ranked.sort()  # best score first in each image
     full = np.flatnonzero(count > limit)
     threshold = np.zeros(len(count), np.uint32)
     threshold[full] = ~(ranked[start[full] + limit - 1].astype(np.uint32))  # the cast keeps the low 32 bits
@@ -177,9 +180,10 @@ def best_rows_per_image(rows: Rows, *, xyxy: np.ndarray, limit: int) -> np.ndarr
     keep |= (count <= limit)[rank]
     tied = np.flatnonzero((rows.ordinal == limit_of_row) & (count > limit)[rank])
     places = limit - np.bincount(rank[keep], minlength=len(count))
-    at_least = (rows.ordinal >= limit_of_row).astype(np.int32)
-    arrived = np.cumsum(at_least) - at_least
-    tied = tied[arrived[tied] - arrived[start[rank[tied]]] < limit]
+    at_least = rows.ordinal >= limit_of_row
+    arrived = np.cumsum(at_least, dtype=np.int32)  # up to and with the row; of the first row of an image: without it
+    before = arrived[start] - at_least[start]
+    tied = tied[arrived[tied] - 1 - before[rank[tied]] < limit]
     x1, y1, x2, y2 = xyxy[rows.box[tied]].T
     tied = tied[np.lexsort((-x2, -y2, -x1, -y1, -rows.label[tied].astype(np.int64), rank[tied]))]
     keep[tied[_place_in_group(rank[tied]) < places[rank[tied]]]] = True
