@@ -264,6 +264,16 @@ def test_testing_equals_the_final_test(config, finished, tmp_path, capsys):
     assert not (folder / "log.txt").exists() and (folder / "test_log.txt").exists()
 
 
+def test_thresholds_and_coco_metrics_by_key(config, finished, tmp_path):
+    folder = tmp_path / "test"
+    keys = ["TEST.IOU_THRESHOLDS", (0.5, 0.75), "TEST.COCO_METRICS", True, "TEST.NUM_PICTURES", 0]
+    run_kit.test(config, folder, "MODEL.WEIGHT", finished / "model_final.pth", *keys)
+    metrics = json.loads((folder / "inference/tiny_val/metrics.json").read_text())
+    assert list(metrics["mAP_by_iou"]) == ["0.5", "0.75"]
+    assert metrics["mAP"] == metrics["mAP_by_iou"]["0.5"]
+    assert 0 <= metrics["coco"]["AP"] <= metrics["coco"]["AP50"] <= 1
+
+
 def test_weights_of_another_class_count_start_a_new_run_without_the_head(config, finished, tmp_path, dataset):
     other = dataset.with_name("four.yaml")
     other.write_text(dataset.read_text().replace("wave]", "wave, sleep]").replace("name: tiny", "name: four"))

@@ -199,6 +199,16 @@ def test_perfect_predictions_have_map_one_and_all_files_are_written(tmp_path):
     assert metrics["counts"]["rows"] == 24
 
 
+def test_coco_metrics_are_in_the_table_and_the_file(tmp_path):
+    dataset = FakeSet(make_annotations())
+    evaluate_dataset(perfect_predictions(dataset.annotations), dataset, tmp_path, num_pictures=0, with_coco=True)
+    folder = tmp_path / "inference" / "toy_val"
+    coco = json.loads((folder / "metrics.json").read_text())["coco"]
+    assert coco["AP"] == coco["AR"] == pytest.approx(1)
+    assert [entry["name"] for entry in coco["classes"]] == ["stand", "walk", "wave"]
+    assert "COCO metrics (AP: mean over IoU 0.50:0.95)" in (folder / "result.log").read_text()
+
+
 def test_predictions_file_is_plain(tmp_path):
     dataset = FakeSet(make_annotations())
     predictions = perfect_predictions(dataset.annotations)

@@ -351,6 +351,31 @@ def test_scores_are_rounded_as_text_is(tmp_path):
     assert len(box) == len(rows)
 
 
+def test_rows_are_written_beside_other_work(tmp_path):
+    annotations = annotations_of(["a"], [1], [[10, 10]], 2)
+    predictions = Predictions(
+        np.array([0]),
+        np.zeros((1, 4), np.float32),
+        np.full((1, 2), 10, np.int32),
+        np.ones(1, np.float32),
+        np.array([[0.5, 0.25]], np.float32),
+    )
+    images, image = ImageIndex.of(annotations)
+    rows = result_rows(predictions, annotations=annotations, image=image)
+    options = {"images": images, "class_ids": [1, 2]}
+    with rows.writing(tmp_path / "result.csv", **options):
+        images("another", 5)
+    assert (tmp_path / "result.csv").read_text().splitlines() == [
+        "a,0001,0.00000,0.00000,0.10000,0.10000,1,0.50000",
+        "a,0001,0.00000,0.00000,0.10000,0.10000,2,0.25000",
+    ]
+    with pytest.raises(UserError, match="cannot be written"), rows.writing(tmp_path / "result.csv" / "x", **options):
+        pass
+    with pytest.raises(KeyError), rows.writing(tmp_path / "again.csv", **options):
+        raise KeyError
+    assert (tmp_path / "again.csv").exists()  # the work's own error does not cut it off
+
+
 def test_diverged_scores_are_one_clear_error():
     annotations = annotations_of(["a", "b"], [1, 2], [[10, 10]] * 2, 2)
     predictions = Predictions(
