@@ -205,7 +205,9 @@ class Checkpointer:
             self._tell_of_last(path, weight, transfer=transfer, no_head=no_head)
             return self._resume(path, content, adjust_lr=adjust_lr, from_last=True)
         if not weight:
-            logger.info("MODEL.WEIGHT is empty: training starts from scratch.")
+            unused = ", ".join(_given(transfer=transfer, no_head=no_head, adjust_lr=adjust_lr))
+            level, note = (logging.WARNING, f", so {unused} have no effect") if unused else (logging.INFO, "")
+            logger.log(level, "MODEL.WEIGHT is empty%s: training starts from scratch.", note)
             return LoadedState()
         path = pathlib.Path(weight)
         content = read_checkpoint(path)
@@ -328,7 +330,7 @@ class Checkpointer:
     def _tell_of_last(self, path: pathlib.Path, weight: str, *, transfer: bool, no_head: bool) -> None:
         note = self._output_dir / last_checkpoint.NAME
         unused = [f"MODEL.WEIGHT {weight}"] if weight else []
-        unused += [flag for flag, given in (("--transfer", transfer), ("--no-head", no_head)) if given]
+        unused += _given(transfer=transfer, no_head=no_head)
         logger.warning(
             "%s exists: this run CONTINUES from %s.%s To start afresh delete %s or choose another OUTPUT_DIR.",
             note,
@@ -384,3 +386,9 @@ class Checkpointer:
                 f"{len(names)} and now {len(self._class_names)} classes",
             )
             logger.warning("%s was trained with other classes (there %s).%s", path, differing, advice)
+
+
+def _given(*, transfer: bool, no_head: bool, adjust_lr: bool = False) -> list[str]:
+    """The flags that are set, as on the command line."""
+    flags = {"--transfer": transfer, "--no-head": no_head, "--adjust-lr": adjust_lr}
+    return [flag for flag, is_set in flags.items() if is_set]

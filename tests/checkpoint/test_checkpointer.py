@@ -246,6 +246,13 @@ def test_changed_betas_are_named(tmp_path, caplog):
     assert "the configuration's settings are not used: betas (0.8, 0.95) (saved: (0.9, 0.999))" in caplog.text
 
 
+def test_start_flags_without_weights_are_warned_of(tmp_path, caplog):
+    _run(tmp_path)[0].resume_or_load("")
+    assert "WARNING" not in caplog.text and "from scratch" in caplog.text
+    _run(tmp_path)[0].resume_or_load("", transfer=True, no_head=True)
+    assert "MODEL.WEIGHT is empty, so --transfer, --no-head have no effect: training starts from scratch" in caplog.text
+
+
 def test_optimizer_of_another_model(tmp_path):
     checkpointer, model, _, _ = _run(tmp_path)
     model.roi_heads.requires_grad_(False)
