@@ -109,7 +109,7 @@ def mistake_pictures(result: EvalResult, evidence: Evidence, findings: Findings)
         where = _listed(one.true, result) if one.true else "no true person here"
         if one.label in one.true:
             where += "; another box was counted for this person"
-        boxes = [(one.found, _TRUE, 7), (one.xyxy, _FALSE, 2)]  # both are seen where they coincide
+        boxes = [(one.found, _TRUE, 6), (one.xyxy, _FALSE, 2)]  # both are seen where they coincide
         yield _picture(one, f"<b>{_said(one, result)}</b>; {where}", boxes, evidence)
     if not findings.false:
         yield "<p>None.</p>"
@@ -123,7 +123,7 @@ def mistake_pictures(result: EvalResult, evidence: Evidence, findings: Findings)
         also = f"; {_listed(others, result, head='also true')}" if others else ""
         if one.rival >= 0:
             also = f", taken for {text(result.class_names[one.rival])} {one.rival_score:.3f}{also}"
-        boxes = [(one.xyxy, _TRUE, 7), (one.found, _OURS, 2)]
+        boxes = [(one.xyxy, _TRUE, 6), (one.found, _OURS, 2)]
         yield _picture(one, f"missed: <b>{_said(one, result)}</b>{also}", boxes, evidence)
     if not findings.missed:
         yield "<p>None.</p>"

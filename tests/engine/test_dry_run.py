@@ -1,6 +1,7 @@
 """--dry-run: what it says, and that it leaves no trace."""
 
 import re
+from dataclasses import replace
 
 import process_kit
 import pytest
@@ -162,6 +163,14 @@ def test_the_sums_of_the_table():
     assert made.disk_bytes == (4 * 210 + 200 + 90) * MIB
     assert "NOT ENOUGH" not in text
     assert "NOT ENOUGH" in row(estimate(free=2**30).table(), "disk for all of them")
+
+
+def test_quick_looks_and_both_kinds_of_boxes():
+    made = estimate()
+    made = replace(made, plan=replace(made.plan, every_n=5, final_tests=2))
+    assert row(made.table(), "time for validations") == "0:00:20: 4 of them, each of 1 of 5 keyframes"
+    assert row(made.table(), "time for final test") == "0:00:50"
+    assert row(made.table(), "time of the whole run") == "0:17:50"
 
 
 def test_counting():

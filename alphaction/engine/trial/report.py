@@ -20,7 +20,8 @@ class Plan:
         videos_per_batch: clips of an iteration, over all processes.
         clips: of the training set.
         validations: how many on the way, with one before training if asked for.
-        final_tests: 1, or 0 without.
+        final_tests: 1, or 0 without; with both kinds of boxes 2.
+        every_n: a validation takes so many times less than a test.
         checkpoints: periodic ones that are kept at the same time.
         keep_best: whether the weights of the best validation are kept, too.
         processes: that share a batch.
@@ -35,6 +36,7 @@ class Plan:
     checkpoints: int
     keep_best: bool
     processes: int = 1
+    every_n: int = 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,12 @@ class Estimate:
 
     @property
     def total_seconds(self) -> float:
-        return self.training_seconds + self.test_seconds * (self.plan.validations + self.plan.final_tests)
+        return self.training_seconds + sum(self._shares_of_tests())
+
+    def _shares_of_tests(self) -> tuple[float, float]:
+        """Seconds of all validations, and of the final test."""
+        plan = self.plan
+        return self.test_seconds * plan.validations / plan.every_n, self.test_seconds * plan.final_tests
 
     @property
     def disk_bytes(self) -> int:
@@ -145,8 +152,9 @@ class Estimate:
                 (f"test on {test.name}", f"{shown_time(one * test.batches)}: {test.batches} batches, {one:.3f} s each")
             )
         if self.tests:
-            both = self.test_seconds * plan.validations, self.test_seconds * plan.final_tests
-            rows.append(("time for validations", f"{shown_time(both[0])}: {plan.validations} of them"))
+            both = self._shares_of_tests()
+            part = f", each of 1 of {plan.every_n} keyframes" if plan.every_n > 1 else ""
+            rows.append(("time for validations", f"{shown_time(both[0])}: {plan.validations} of them{part}"))
             rows.append(("time for final test", shown_time(both[1]) if plan.final_tests else "none (skipped)"))
         rows.append(("time of the whole run", shown_time(self.total_seconds)))
         return rows
