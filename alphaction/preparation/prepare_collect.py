@@ -75,9 +75,11 @@ def collect(options: DataOptions, cache: ProbeCache) -> Collected:
     notes += [*matched.notes, *gathered.notes, *boxes.notes, *split.notes, *class_notes(split, table, labels)]
     notes += [thinned] if thinned else []
     if gathered.clipped:
-        notes.append(f"{count(gathered.clipped, 'box')} reach out of the picture and are cut at its edge")
+        verbs = "reaches out of the picture and is" if gathered.clipped == 1 else "reach out of the picture and are"
+        notes.append(f"{count(gathered.clipped, 'box')} {verbs} cut at its edge")
     if table.duplicates:
-        notes.append(f"{count(table.duplicates, 'row')} repeat another one and count once")
+        verbs = "repeats another one and counts once" if table.duplicates == 1 else "repeat another one and count once"
+        notes.append(f"{count(table.duplicates, 'row')} {verbs}")
     return Collected(matched, classes, gathered, split, boxes, assumptions, tuple(dict.fromkeys(notes)), unmatched)
 
 
@@ -115,7 +117,9 @@ def _classes(sources: Sequence[Source], files: SourceFiles, matched: Matched, op
     records = [record for source in sources for record in source.records if record.video in matched.footage]
     actions = {action for record in records for action in record.actions}
     if not actions:
-        raise DataError(f"{', '.join(source.path for source in sources)}: there is no box with an action")
+        faults = [fault for source in sources for fault in source.faults]
+        why = "".join(f"\n  {line}" for line in describe_faults(faults))
+        raise DataError(f"{', '.join(source.path for source in sources)}: there is no box with an action{why}")
     categories = [(source.path, source.categories) for source in sources if source.categories is not None]
     return settle_classes(actions, given=given, categories=categories, class_base=options.class_base)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -63,7 +64,7 @@ class VideoFolder:
 
     def find(self, name: str) -> list[Path]:
         """The files (or the folder of clips) that `name` may mean; empty if there is none."""
-        name = name.replace("\\", "/").strip("/")
+        name = _composed(name.replace("\\", "/").strip("/"))
         path = PurePosixPath(name)
         stem = name[: -len(path.suffix)] if path.suffix.lower() in EXTENSIONS else name
         for wanted in dict.fromkeys((name, stem, path.name, PurePosixPath(stem).name)):
@@ -88,7 +89,7 @@ class VideoFolder:
             for level, key in zip(
                 levels, (relative.as_posix(), relative.with_suffix("").as_posix(), path.name, path.stem), strict=True
             ):
-                for spelling in dict.fromkeys((key, key.casefold())):
+                for spelling in dict.fromkeys((_composed(key), _composed(key).casefold())):
                     level.setdefault(spelling, []).append(path)
             folders.setdefault(path.parent, []).append(path)
         clips: dict[str, list[Path]] = {}
@@ -96,8 +97,13 @@ class VideoFolder:
             if folder != self.root and all(file.stem.isascii() and file.stem.isdigit() for file in files):
                 relative = folder.relative_to(self.root)
                 for key in dict.fromkeys((relative.as_posix(), folder.name, folder.name.casefold())):
-                    clips.setdefault(key, []).append(folder)
+                    clips.setdefault(_composed(key), []).append(folder)
         return [*levels, clips]
+
+
+def _composed(name: str) -> str:
+    """One of the two ways to write an umlaut or accent: names from a Mac have the letter and the mark apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 class ProbeCache:
@@ -157,8 +163,11 @@ class ProbeCache:
                 self.save()
 
     def save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, text=json.dumps({"videos": dict(self._entries)}))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.path, text=json.dumps({"videos": dict(self._entries)}))
+        except OSError as error:
+            raise DataError(f"--output: {self.path.parent}: cannot be written to ({error.strerror})") from None
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

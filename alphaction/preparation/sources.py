@@ -153,7 +153,7 @@ def files_below(root: Path) -> list[Path]:
     """All files in a folder and its subfolders, links to folders too; not hidden ones, nor what this tool made."""
     found: list[Path] = []
     seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
         if os.path.realpath(folder) in seen or (OURS in names and Path(folder) != root):
             folders.clear()
             continue
@@ -161,6 +161,10 @@ def files_below(root: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
     return found
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})")
 
 
 def read_sources(files: SourceFiles, *, read: Callable[[Path], Source]) -> tuple[list[Source], list[str]]:
