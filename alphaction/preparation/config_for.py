@@ -55,7 +55,7 @@ def generate_config(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text=config_text(facts, plan, command=command))
     load_config(path)
-    lines = [resolved.report.summary(), f"Written: {path}: {plan.body}, {plan.batch} clips per batch,"]
+    lines = [resolved.report.summary(), f"Written: {path}: {plan.body}, {count(plan.batch, 'clip')} per batch,"]
     lines[-1] += f" learning rate {plan.base_lr:g}, {plan.iterations} iterations ({count(plan.epochs, 'pass')})"
     return "\n".join([*lines, *advice(facts, plan)])
 

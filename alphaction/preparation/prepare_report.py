@@ -155,7 +155,7 @@ def report(made: Collected, facts: Facts, plan: Plan, output: Path) -> str:
     for i, name in enumerate(made.classes.list.names):
         lines.append(f"  {name:<{width}}  " + "  ".join(f"{int(column[i]):>7}" for column in sums.values()))
     lines += [
-        f"  config.yaml: {plan.body}, {plan.batch} clips per batch, learning rate {plan.base_lr:g}, "
+        f"  config.yaml: {plan.body}, {count(plan.batch, 'clip')} per batch, learning rate {plan.base_lr:g}, "
         f"{plan.iterations} iterations ({count(plan.epochs, 'pass')}), for {facts.machine}",
         *advice(facts, plan),
         "Next:",

@@ -190,7 +190,10 @@ def split_by_lists(
     val_set = set(videos) - train_set if val is None else set(val)
     both = sorted(train_set & val_set)
     if both:
-        raise DataError(f"the split by {evidence}: {some(both)} would be on both sides")
+        raise DataError(
+            f"the split by {evidence}: {some(both)} would be on both sides; a video that trains cannot test. "
+            "Take it out of one of them"
+        )
     sides = [tuple(video for video in sorted(videos) if video in side) for side in (train_set, val_set)]
     for side, name in zip(sides, ("train", "validate"), strict=True):
         if not side:
