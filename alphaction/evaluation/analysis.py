@@ -126,8 +126,8 @@ def _counted_rows(
         order = np.lexsort((-detections.score[row], image))
         begins = np.searchsorted(image[order], image[order], side="left")
         row = np.sort(row[order[np.arange(len(order)) - begins < protocol.rows_per_image]])
-    has_area = (detections.xyxy[:, 2:] > detections.xyxy[:, :2]).all(axis=1)
-    return row if has_area.all() else row[has_area[detections.box[row]]]
+    has_area = np.all(detections.xyxy[:, 2:] > detections.xyxy[:, :2], axis=1)
+    return row[has_area[detections.box[row]]]
 
 
 @dataclass(frozen=True)
