@@ -93,12 +93,17 @@ def _periodic(output_dir: pathlib.Path, *, up_to: float = math.inf) -> list[path
 
 
 def _newest_whole(output_dir: pathlib.Path, *, exclude: pathlib.Path) -> tuple[pathlib.Path, dict[str, object]] | None:
-    """The whole checkpoint with the highest iteration among `model_<number>.pth` and `model_final.pth`."""
+    """The whole checkpoint with the highest iteration among `model_<number>.pth` and `model_final.pth`.
+
+    Not one of a later iteration than `exclude`: it would be of an earlier run in this folder.
+    """
+    match = _PERIODIC.fullmatch(exclude.name)
+    limit = int(match.group(1)) if match else math.inf
     found = [
         _first_whole([path for path in paths if path != exclude])
-        for paths in (_periodic(output_dir), [output_dir / "model_final.pth"])
+        for paths in (_periodic(output_dir, up_to=limit), [output_dir / "model_final.pth"])
     ]
-    whole = [each for each in found if each is not None]
+    whole = [each for each in found if each is not None and int(each[1].get("iteration", 0)) <= limit]
     return max(whole, key=lambda each: int(each[1].get("iteration", 0)), default=None)
 
 

@@ -253,6 +253,17 @@ def test_start_flags_without_weights_are_warned_of(tmp_path, caplog):
     assert "MODEL.WEIGHT is empty, so --transfer, --no-head have no effect: training starts from scratch" in caplog.text
 
 
+def test_a_damaged_checkpoint_is_not_replaced_by_one_of_an_earlier_run(tmp_path):
+    earlier = _run(tmp_path)[0]
+    earlier.save("model_0000009", iteration=9)
+    earlier.save("model_final", iteration=9)
+    (tmp_path / "last_checkpoint").unlink()  # started afresh in the same folder
+    later = _run(tmp_path)[0]
+    later.save("model_0000002", iteration=2)
+    later.save("model_0000004", iteration=4).write_bytes(b"")
+    assert _run(tmp_path)[0].resume_or_load("").source == tmp_path / "model_0000002.pth"
+
+
 def test_optimizer_of_another_model(tmp_path):
     checkpointer, model, _, _ = _run(tmp_path)
     model.roi_heads.requires_grad_(False)
