@@ -341,8 +341,9 @@ _C.TEST.IOU_THRESH = 0.5
 # (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95). The mAP of TensorBoard and of the best checkpoint stays that
 # at TEST.IOU_THRESH.
 _C.TEST.IOU_THRESHOLDS = ()
-# Ours. True: also COCO's AP, AP50, AP75 and AR by pycocotools, in the table and `metrics.json`; slow for large sets
-# unless TEST.ACTION_THRESH leaves few rows, and left out above 2 million rows.
+# Ours. True: also COCO's AP, AP50, AP75 and AR by pycocotools, in the table and `metrics.json` of a test (validations
+# during training leave them out); slow for large sets unless TEST.ACTION_THRESH leaves few rows, and left out above
+# 2 million rows.
 _C.TEST.COCO_METRICS = False
 # Ours. "alphaction" (all rows count, as the original) or "activitynet" (the 50 best rows per image; images without
 # annotations are ignored).

@@ -154,7 +154,8 @@ def explain(
         Stage("classes in common", len(labels), _other_classes(given, truth, classes, counted)),
         Stage("true rows whose class the overlapping box has", len(right), _NO_RIGHT_CLASS),
     )
-    remarks = _loss_remarks(stages, truth, counted) + _class_remarks(truth, counted, classes)
+    on_common = int(np.isin(truth.image[counted], common).sum())
+    remarks = _loss_remarks(stages, truth, counted, on_common=on_common) + _class_remarks(truth, counted, classes)
     remarks += _score_remarks(detections, right, rows)
     if found.sum() >= _ENOUGH:
         remarks += _shift_remarks(detections, table, truth.label[counted[found]], place[found])
@@ -196,6 +197,8 @@ def _other_keys(keys: Sequence[tuple[str, str]], truth: GroundTruth, predicted: 
     if not len(predicted) or not len(truth.image):
         return "nothing was predicted or annotated."
     ours, theirs = ([keys[i] for i in np.unique(rows).tolist()] for rows in (predicted, truth.image))
+    if not set(ours).isdisjoint(theirs):
+        return "the others have no predicted box. Are these the predictions of the whole split?"
     shared = {movie for movie, _ in ours} & {movie for movie, _ in theirs}
     what = "the seconds of the keyframes differ" if shared else "the videos have other names"
     examples = f"predicted {', '.join(ours[0])}; annotated {', '.join(theirs[0])}"
@@ -268,9 +271,12 @@ def _other_classes(given: np.ndarray, truth: GroundTruth, classes: ClassList, co
     return f"predicted class ids ({', '.join(ours)}, ...) and annotated ones ({', '.join(theirs)}, ...) differ."
 
 
-def _loss_remarks(stages: Sequence[Stage], truth: GroundTruth, counted: np.ndarray) -> list[str]:
-    """The causes of steps that lose most but not all."""
-    by_cause = {"keyframes": (stages[4], len(np.unique(truth.image[counted]))), "true rows": (stages[5], len(counted))}
+def _loss_remarks(stages: Sequence[Stage], truth: GroundTruth, counted: np.ndarray, *, on_common: int) -> list[str]:
+    """The causes of steps that lose most but not all; `on_common`: true rows on keyframes that have predicted boxes."""
+    by_cause = {
+        "keyframes": (stages[4], len(np.unique(truth.image[counted]))),
+        "true rows on keyframes with predicted boxes": (stages[5], on_common),
+    }
     return [
         f"Only {stage.count} of {before} {what}: {stage.cause}"
         for what, (stage, before) in by_cause.items()

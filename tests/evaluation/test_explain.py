@@ -115,7 +115,16 @@ def test_a_step_that_loses_most_is_told():
     xyxy = detections.xyxy.copy()
     xyxy[2:] = xyxy[2:, [1, 0, 3, 2]] + [0, 0.4, 0, 0.4]
     text = run(replace(detections, xyxy=xyxy), truth, iou_threshold=0.9).text()
-    assert "Only 2 of 60 true rows: the predicted boxes are in other units" in text
+    assert "Only 2 of 60 true rows on keyframes with predicted boxes: the predicted boxes are in other units" in text
+
+
+def test_few_predicted_keyframes_are_not_taken_for_wrong_boxes():
+    detections, truth = make()
+    few = detections.box < 6
+    part = replace(detections, box=detections.box[few], label=detections.label[few], score=detections.score[few])
+    text = run(part, truth).text()
+    assert "Only 3 of 30 keyframes: the others have no predicted box. Are these the predictions of the whole" in text
+    assert "true rows on keyframes" not in text
 
 
 def test_other_classes():
