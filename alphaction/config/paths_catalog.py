@@ -112,6 +112,8 @@ class DatasetCatalog:
         reference = split_reference(name)
         if reference is not None:
             return {**read_dataset_file(*reference), "dataset_file": name}
+        if os.path.isfile(file := os.path.join(name, "dataset.yaml")):
+            raise ConfigError(f"data set {shown(name)} is a folder. Name the file in it: {file}, or {file}:SPLIT")
         raise ConfigError(
             f"data set {shown(name)} is not in the catalog; there are: {', '.join(cls.DATASETS)} (the nearest one is "
             f"{nearest(name, cls.DATASETS)}). Two ways to add one: an entry in DatasetCatalog.DATASETS of "

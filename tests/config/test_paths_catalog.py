@@ -162,6 +162,12 @@ def test_a_name_that_is_not_there():
     assert "path/to/dataset.yaml:train" in message
 
 
+def test_a_folder_is_told_from_its_dataset_file(tmp_path):
+    (tmp_path / "dataset.yaml").write_text("videos: videos")
+    told = f"data set '{tmp_path}' is a folder. Name the file in it: {tmp_path}/dataset.yaml, or "
+    assert failure(str(tmp_path)).startswith(told)
+
+
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
