@@ -28,7 +28,11 @@ class ConfigWishes:
     epochs: int = 0
 
     def check(self) -> None:
-        """Raises ConfigError for a body that would start from weights that nobody has."""
+        """Raises ConfigError for flags that contradict, or a body that would start from weights that nobody has."""
+        if self.from_scratch and self.weights:
+            raise ConfigError(
+                f"--weights {self.weights} and --from-scratch contradict each other: with the latter nothing is read"
+            )
         if self.body and not BODIES[self.body].weights and not self.from_scratch and not self.weights:
             raise ConfigError(
                 f"--body {self.body}: nobody published weights for it; add --from-scratch, or --weights FILE"

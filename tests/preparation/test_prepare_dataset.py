@@ -320,6 +320,12 @@ def test_a_body_without_weights_is_refused(videos, tmp_path):
         run(tmp_path, videos, plain_csv(tmp_path), body="Slowfast-Tiny")
 
 
+def test_weights_and_none_at_once_are_refused(videos, tmp_path):
+    with pytest.raises(ConfigError, match="--weights mine.pth and --from-scratch contradict each other"):
+        run(tmp_path, videos, plain_csv(tmp_path), weights="mine.pth", from_scratch=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_line(videos, tmp_path, monkeypatch, capsys):
     script = str(run_kit.ROOT / "tools" / "prepare_dataset.py")
     monkeypatch.chdir(tmp_path)
