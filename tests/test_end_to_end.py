@@ -98,7 +98,7 @@ def test_the_log_tells_the_whole_story(finished):
         "ground-truth boxes (upper bound)",
         "average precision per class at IoU >= 0.5",
         "1 walk",
-        "Pictures with predicted and true boxes: ",
+        "To look at, in a browser: ",
     ):
         assert words in log
     assert " ERROR: " not in log and " WARNING: " not in log

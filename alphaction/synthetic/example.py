@@ -1,7 +1,7 @@
 """What a user begins with, drawn: a folder of videos and a table of who does what. For docs/TUTORIAL.md.
 
-    <folder>/videos/<video>.mp4     figures that walk or stand
-    <folder>/annotations.csv        video, time, x1, y1, x2, y2 (pixels), action, person_id
+<folder>/videos/<video>.mp4     figures that walk or stand
+<folder>/annotations.csv        video, time, x1, y1, x2, y2 (pixels), action, person_id
 """
 
 from __future__ import annotations
