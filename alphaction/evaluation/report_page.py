@@ -21,11 +21,11 @@ from alphaction.evaluation.report_parts import (
 )
 
 _STYLE = """
-td.l { max-width: 26em; overflow-wrap: anywhere; } table.plain tr:nth-child(even) { background: none; }
+td.l { max-width: 26em; overflow-wrap: break-word; } table.plain tr:nth-child(even) { background: none; }
 .facts td { padding: .1em 1.2em .1em 0; }
 .facts td.l { max-width: none; vertical-align: top; }
 .big { font-size: 2em; font-weight: 600; } small, .dim { color: #666; }
-pre { background: #f5f5f5; padding: .6em; overflow-x: auto; white-space: pre-wrap; } .bars { min-width: 310px; }
+pre { background: #f5f5f5; padding: .6em; overflow-x: auto; white-space: pre-wrap; } .bars { min-width: 11em; }
 .sortable th { cursor: pointer; position: sticky; top: 0; background: #fff; white-space: nowrap; }
 .sortable th:hover { background: #e8eef5; } .sortable .bar { width: 0; background: #3b82c4; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: .6em; }
