@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Protocol:
     rows_per_image: int = 0
     only_annotated_images: bool = False
     heap_order: bool = False
-    sort: str = "stable"
+    sort: Literal["stable", "quicksort"] = "stable"
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -131,7 +132,7 @@ def frame_map(
     if protocol.rows_per_image and len(rows):
         keep = best_rows_per_image(rows, xyxy=detections.xyxy, limit=protocol.rows_per_image)
         rows = _drop(rows, keep, f"not among the {protocol.rows_per_image} best rows of its image", ignored)
-    has_area = (detections.xyxy[:, 2:] > detections.xyxy[:, :2]).all(axis=1)
+    has_area = np.all(detections.xyxy[:, 2:] > detections.xyxy[:, :2], axis=1)
     rows = _drop_boxes(rows, has_area, "box without width or height", ignored)
 
     candidates = find_candidates(
@@ -217,12 +218,13 @@ def _average_precisions(
 
     else:
         rank = rows.rank
+        score = np.zeros(len(rows)) if rows.score is None else rows.score
         tie = -np.arange(len(rows), dtype=np.int64)
         tie[candidates.row] = candidates.tie
 
         def ranking(members: np.ndarray) -> np.ndarray:
             listed = members[np.lexsort((tie[members], ~rows.ordinal[members], rank[members]))]
-            return listed[np.argsort(rows.score[listed].astype(np.float64), kind=protocol.sort)[::-1]]
+            return listed[np.argsort(score[listed].astype(np.float64), kind=protocol.sort)[::-1]]
 
     for k in np.flatnonzero(num_truth > 0):
         order = ranking(by_class[ends[k - 1] if k else 0 : ends[k]])
