@@ -345,6 +345,9 @@ _C.TEST.IOU_THRESHOLDS = ()
 # during training leave them out); slow for large sets unless TEST.ACTION_THRESH leaves few rows, and left out above
 # 2 million rows.
 _C.TEST.COCO_METRICS = False
+# Ours. True: a test also links the boxes of each class over keyframes into tubes and tells the video mAP at IoU 0.2,
+# 0.5 and 0.5:0.95, for sets whose annotated persons have ids; docs/EVALUATION.md says how.
+_C.TEST.VIDEO_MAP = False
 # Ours. "alphaction" (all rows count, as the original) or "activitynet" (the 50 best rows per image; images without
 # annotations are ignored).
 _C.TEST.PROTOCOL = "alphaction"

@@ -24,13 +24,14 @@ from alphaction.evaluation.ava import (
     read_ground_truth,
     result_rows,
 )
-from alphaction.evaluation.coco_metrics import coco_metrics
+from alphaction.evaluation.coco_metrics import CocoMetrics, coco_metrics
 from alphaction.evaluation.explain import LOW, explain
 from alphaction.evaluation.files import result_file
 from alphaction.evaluation.frame_map import PROTOCOLS, FrameMap, frame_map
 from alphaction.evaluation.matching import GroundTruth
 from alphaction.evaluation.pictures import draw_pictures
 from alphaction.evaluation.report import ANNOTATED_BOXES, DETECTED_BOXES, EvalResult
+from alphaction.evaluation.video_map import VideoMap, has_person_ids, video_map_of
 from alphaction.formats.label_files import read_classes
 from alphaction.structures import Annotations, ClassList, Predictions
 from alphaction.structures.groups import ActionGroup
@@ -71,6 +72,7 @@ def evaluate_dataset(
     num_pictures: int = 12,
     explained: bool = False,
     with_coco: bool = False,
+    with_video_map: bool = False,
     every_n: int = 1,
     report: ReportFacts | None = None,
 ) -> EvalResult:
@@ -90,6 +92,7 @@ def evaluate_dataset(
         num_pictures: keyframes that are drawn; 0 = none.
         explained: say where predictions are lost even if the mAP is not below `LOW`.
         with_coco: compute COCO's metrics, too.
+        with_video_map: compute the video mAP, too, where persons have ids; a note where it cannot be.
         every_n: only every N-th keyframe counts, a quick look; the folder's name says so.
         report: for `report.html`; None = it is not written.
 
@@ -122,10 +125,18 @@ def evaluate_dataset(
             iou_thresholds=thresholds,
             excluded_images=excluded,
         )
-    coco = None
+    further: dict[str, CocoMetrics | VideoMap] = {}
     if with_coco:
-        coco = coco_metrics(
+        further["coco"] = coco_metrics(
             detections, ground_truth=truth, classes=classes, num_images=len(images), excluded_images=excluded
+        )
+    if with_video_map and every_n > 1:
+        notes.append("video mAP: not computed, a quick look (TEST.EVERY_N) leaves out keyframes of the tubes")
+    elif with_video_map and not has_person_ids(annotations):
+        notes.append("video mAP: not computed, no annotated person of the set has an id (person_id)")
+    elif with_video_map:
+        further["video_mAP"] = video_map_of(
+            detections, annotations=annotations, image=image, classes=classes, excluded_images=excluded
         )
     recall = None
     if dataset.uses_detections:
@@ -162,8 +173,8 @@ def evaluate_dataset(
         counts=counts | {f"rows ignored: {reason}": number for reason, number in scores.ignored.items()},
         notes=tuple(notes),
         explanation=explanation,
-        more={"coco": coco.as_dict()} if coco else {},
-        more_text=coco.text() if coco else "",
+        more={name: part.as_dict() for name, part in further.items()},
+        more_text="\n\n".join(part.text() for part in further.values()),
         every_n=every_n,
         detector_recall=recall,
         num_training=report.training_counts(classes.ids) if report else None,

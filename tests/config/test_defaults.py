@@ -30,6 +30,7 @@ OURS = {
     "TEST.IOU_THRESH": 0.5,
     "TEST.IOU_THRESHOLDS": (),
     "TEST.COCO_METRICS": False,
+    "TEST.VIDEO_MAP": False,
     "TEST.PROTOCOL": "alphaction",
     "TEST.NUM_PICTURES": 12,
     "TEST.EVAL_AT_START": False,

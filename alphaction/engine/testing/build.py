@@ -134,6 +134,7 @@ class Tester:
             protocol=cfg.TEST.PROTOCOL,
             iou_threshold=tuple(dict.fromkeys((cfg.TEST.IOU_THRESH, *cfg.TEST.IOU_THRESHOLDS))),
             with_coco=cfg.TEST.COCO_METRICS and facts is not None,
+            with_video_map=cfg.TEST.VIDEO_MAP and facts is not None,
             action_threshold=cfg.TEST.ACTION_THRESH,
             groups=action_groups(cfg),
             num_pictures=0 if facts is None else cfg.TEST.NUM_PICTURES,
