@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from alphaction.evaluation.matching import Detections, GroundTruth
 from alphaction.structures import ClassList
 
-MOST_ROWS = 2_000_000  # pycocotools keeps a dict of each, about 1 KB
+MOST_ROWS = 2_000_000  # pycocotools keeps a dict of each: gigabytes and minutes for more
 _PER_IMAGE = 100
 _NAMES = ("AP", "AP50", "AP75", "AR")
 
@@ -90,9 +90,11 @@ def coco_metrics(
     """
     values = np.full((len(classes), len(_NAMES)), np.nan)
     if len(detections) > MOST_ROWS:
-        return CocoMetrics(
-            classes, values, f"left out, pycocotools would need hours for {len(detections)} rows (at most {MOST_ROWS})"
+        reason = (
+            f"left out, pycocotools keeps a record of each of the {len(detections)} rows, more than {MOST_ROWS} are too "
+            "many; leave out rows of low scores"
         )
+        return CocoMetrics(classes, values, reason)
     keep = np.ones(num_images, bool)
     if excluded_images is not None:
         keep[excluded_images] = False

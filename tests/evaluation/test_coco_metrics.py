@@ -56,5 +56,5 @@ def test_nothing_detected_or_too_much(monkeypatch):
     assert np.isnan(metrics([], [(0, 0, 0, 1, 1, 0, 1)]).means["AP"])
     monkeypatch.setattr(coco_metrics, "MOST_ROWS", 1)
     result = metrics([(0, 0, 0, 1, 1, 0)], [(0, 0, 0, 1, 1, 0, 1)] * 2)
-    assert "left out, pycocotools would need hours for 2 rows (at most 1)" in result.text()
+    assert "left out, pycocotools keeps a record of each of the 2 rows, more than 1 are too many" in result.text()
     assert "2 rows" in result.as_dict()["not computed"]
