@@ -76,6 +76,8 @@ def _page(result: EvalResult, evidence: Evidence, findings: Findings, folder: Pa
         yield "<h2>Notes</h2><ul>" + "".join(f"<li>{text(note)}</li>" for note in result.notes) + "</ul>"
     if result.explanation:
         yield f"<h2>What is left after each step</h2><pre>{text(result.explanation)}</pre>"
+    if result.more_text:
+        yield f"<h2>Further metrics</h2><pre>{text(result.more_text)}</pre>"
     if len(result.mAP_by_group) > 1:
         yield "<h2>Groups</h2>" + bars(
             [(name, 0 if math.isnan(mean) else mean, number(mean)) for name, mean in result.mAP_by_group.items()]

@@ -85,12 +85,22 @@ def made(num_classes, *, groups=None, picture=None, **changes):
 
 
 def test_page_of_few_classes(tmp_path):
-    result, evidence = made(3, notes=("a note",), explanation="3  steps", num_training=np.array([10, 20, 30]))
+    result, evidence = made(
+        3, notes=("a note",), explanation="3  steps", more_text="AR 0.7", num_training=np.array([10, 20, 30])
+    )
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "01_film_0900.jpg").write_bytes(b"")
     write_page(result, evidence, find(result, evidence, number=2), tmp_path, weights="runs/model_final.pth")
     page, text = read(tmp_path)
-    for part in ("Test of toy & co", "alphaction", "detected boxes", "runs/model_final.pth", "0.2500", "a note"):
+    for part in (
+        "Test of toy & co",
+        "alphaction",
+        "detected boxes",
+        "runs/model_final.pth",
+        "0.2500",
+        "a note",
+        "AR 0.7",
+    ):
         assert part in text
     assert "class <2> 3 1.0000 30 1 1 3" in text  # class, id, AP, training, true, found, detections
     assert text.index("class <2> 3 1.0000") < text.index("class <1> 2 0.5000") < text.index("class <0> 1 0.0000")
