@@ -91,8 +91,8 @@ def coco_metrics(
     values = np.full((len(classes), len(_NAMES)), np.nan)
     if len(detections) > MOST_ROWS:
         reason = (
-            f"left out, pycocotools keeps a record of each of the {len(detections)} rows, more than {MOST_ROWS} are too "
-            "many; leave out rows of low scores"
+            f"left out, pycocotools keeps a record of each of the {len(detections)} rows, more than {MOST_ROWS} are "
+            "too many; leave out rows of low scores"
         )
         return CocoMetrics(classes, values, reason)
     keep = np.ones(num_images, bool)
