@@ -164,6 +164,8 @@ def report(made: Collected, facts: Facts, plan: Plan, output: Path) -> str:
         *advice(facts, plan),
         "Next:",
         f"  python tools/check_dataset.py {(output / 'dataset.yaml').as_posix()}",
+        f"  python tools/visualize_dataset.py --config-file {(output / 'config.yaml').as_posix()} "
+        f"--dataset-name {(output / 'dataset.yaml').as_posix()}:train --num-samples 10 --output-dir look --train",
         f"  python train_net.py --config-file {(output / 'config.yaml').as_posix()}"
         + ("" if facts.from_scratch else " --transfer --no-head"),
         f"  python test_net.py --config-file {(output / 'config.yaml').as_posix()}",
