@@ -266,12 +266,14 @@ def test_testing_equals_the_final_test(config, finished, tmp_path, capsys):
 
 def test_thresholds_and_coco_metrics_by_key(config, finished, tmp_path):
     folder = tmp_path / "test"
-    keys = ["TEST.IOU_THRESHOLDS", (0.5, 0.75), "TEST.COCO_METRICS", True, "TEST.NUM_PICTURES", 0]
-    run_kit.test(config, folder, "MODEL.WEIGHT", finished / "model_final.pth", *keys)
+    keys = ["TEST.IOU_THRESHOLDS", (0.5, 0.75), "TEST.COCO_METRICS", True, "TEST.VIDEO_MAP", True]
+    keys += ["TEST.NUM_PICTURES", 0, "MODEL.WEIGHT", finished / "model_final.pth"]
+    run_kit.test(config, folder, *keys)
     metrics = json.loads((folder / "inference/tiny_val/metrics.json").read_text())
     assert list(metrics["mAP_by_iou"]) == ["0.5", "0.75"]
     assert metrics["mAP"] == metrics["mAP_by_iou"]["0.5"]
     assert 0 <= metrics["coco"]["AP"] <= metrics["coco"]["AP50"] <= 1
+    assert 0 <= metrics["video_mAP"]["0.5:0.95"] <= metrics["video_mAP"]["0.5"] <= metrics["video_mAP"]["0.2"] <= 1
 
 
 def test_weights_of_another_class_count_start_a_new_run_without_the_head(config, finished, tmp_path, dataset):
