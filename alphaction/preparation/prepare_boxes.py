@@ -134,7 +134,9 @@ def _order(
             "or mend the file"
         )
     if likely:
-        grounds = f"{form} has them in this order" if likely == said or not by_area else "width times height are the written areas"
+        grounds = f"{form} has them in this order"
+        if likely != said and by_area:
+            grounds = "width times height are the written areas"
         return likely, f"{grounds} and the numbers agree" if bad[other] > _FEW else grounds
     raise DataError(f"{files}: what are the four numbers of a box? Say --box-format xyxy or --box-format xywh")
 
