@@ -289,7 +289,9 @@ def test_annotated_boxes_without_a_box_file(make, boxes):
 def test_box_faults(make, tmp_path):
     with pytest.raises(ConfigError, match="TEST.BOXES is 'detected', but data set .* has no file of detected persons"):
         build_datasets(make(opts=["TEST.BOXES", "detected"]), "test")
-    with pytest.raises(ConfigError, match="TEST.BOXES is 'some', expected 'auto', 'detected', 'ground_truth' or 'both'"):
+    with pytest.raises(
+        ConfigError, match="TEST.BOXES is 'some', expected 'auto', 'detected', 'ground_truth' or 'both'"
+    ):
         build_datasets(make(opts=["TEST.BOXES", "some"]), "test")
     with pytest.raises(
         DataError, match="none.json: the file of detected persons .* does not exist.*TEST.BOXES ground_truth"
