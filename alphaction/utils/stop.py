@@ -109,6 +109,7 @@ def shield_worker() -> None:
     A Ctrl-C goes to every process of the terminal, and clusters send SIGTERM to all. A worker that died of it would end
     the run before it has saved. SIGTERM from the process that started this one still ends it: so the loader gets rid of
     workers that hang. Nor does it outlive that process, even where it waits for a lock that a dead worker has taken.
+    Holds for forked processes (Linux): a spawned one has threads of libraries from before, which do not wait.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows: the loader's own handling stays

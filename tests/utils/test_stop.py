@@ -113,7 +113,8 @@ def test_the_parent_can_still_end_a_worker():
     assert ready.wait(60)
     worker.terminate()
     worker.join(60)
-    assert worker.exitcode == 0
+    # Of a spawned process a library's thread, made before the shield, may take the signal and die of it: ended as well.
+    assert worker.exitcode in (0, -signal.SIGTERM)
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs sigwaitinfo")
