@@ -218,6 +218,8 @@ def _notes(detections: str, counts: Mapping[str, int], scores: FrameMap) -> list
 
 
 def _explained(files: _Files, iou_threshold: float) -> str:
+    if not len(files.table.image):  # a note says so; what a data set's causes could be does not matter here
+        return ""
     return explain(
         files.detections,
         truth=files.truth,
