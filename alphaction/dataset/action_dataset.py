@@ -120,11 +120,6 @@ class ActionDataset(Dataset):
         return self._options.augmentation is not None
 
     @property
-    def num_unreadable(self) -> int:
-        """Samples that could not be read so far, in any worker."""
-        return int(self._unreadable.sum())
-
-    @property
     def unreadable(self) -> list[int]:
         """The samples that could not be read so far, in any worker of this process, ascending."""
         return torch.nonzero(self._unreadable).flatten().tolist()

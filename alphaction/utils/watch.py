@@ -241,11 +241,6 @@ if hasattr(os, "register_at_fork"):  # a data loading process is no process of t
     os.register_at_fork(after_in_child=lambda: _set_current(None))
 
 
-def current() -> Watch | None:
-    """The watch of this process; None in a run of one process."""
-    return _current
-
-
 def beat(what: str) -> None:
     """Tells the other processes that this one gets on; to be called in every process equally often.
 
