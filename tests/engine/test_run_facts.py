@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 
@@ -31,6 +32,8 @@ def git(folder, *arguments):
 @pytest.fixture
 def checkout(tmp_path):
     """A checkout with a package in it."""
+    if shutil.which("git") is None:
+        pytest.skip("needs the git program")
     package = tmp_path / "checkout" / "package"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")

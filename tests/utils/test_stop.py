@@ -2,6 +2,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -99,8 +101,9 @@ def test_workers_outlive_what_the_run_is_asked_to_end_by():
     pids = iter(DataLoader(Pids(), batch_size=1, num_workers=1, prefetch_factor=1, worker_init_fn=_start))
     worker = next(pids).item()
     # From another process than the worker's parent: SIGTERM of a cluster, Ctrl-C of a terminal.
-    for name in ("TERM", "INT"):
-        assert os.spawnlp(os.P_WAIT, "kill", "kill", f"-{name}", str(worker)) == 0
+    for name in ("SIGTERM", "SIGINT"):
+        code = f"import os, signal; os.kill({worker}, signal.{name})"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert [each.item() for each in pids] == [worker] * 7
 
 
