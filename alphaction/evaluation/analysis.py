@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alphaction.evaluation.frame_map import Protocol
+from alphaction.evaluation.frame_map import Protocol, match_rows
 from alphaction.evaluation.matching import Detections, GroundTruth, best_overlaps
 
 _POINTS = 100  # of a drawn curve
@@ -91,43 +91,17 @@ def judge(
     iou_threshold: float,
     excluded: np.ndarray,
 ) -> Judged:
-    """Which rows hit a true box, as `frame_map` counts (but for the order of equal scores)."""
-    kept = np.flatnonzero(~np.isin(truth.image, excluded))
-    group = truth.image[kept].astype(np.int64) * num_classes + truth.label[kept]
-    kept, group = kept[np.argsort(group, kind="stable")], np.sort(group)
-    row = _counted_rows(detections, truth=truth, protocol=protocol, excluded=excluded)
-    box, label, score = detections.box[row], detections.label[row], detections.score[row]
-    image = detections.image[box]
-    group_of_row = image.astype(np.int64) * num_classes + label
-    has_truth = np.zeros(int(max(group_of_row.max(initial=-1), group.max(initial=-1))) + 1, bool)
-    has_truth[group] = True
-    near = np.flatnonzero(has_truth[group_of_row])
-    overlap, place = best_overlaps(
-        group_of_row[near], xyxy=detections.xyxy[box[near]], other_image=group, other=truth.xyxy[kept]
+    """Which rows hit a true box, as `frame_map` counts."""
+    matches = match_rows(
+        detections,
+        ground_truth=truth,
+        num_classes=num_classes,
+        protocol=protocol,
+        iou_thresholds=(iou_threshold,),
+        excluded_images=excluded,
     )
-    near, place = near[overlap >= iou_threshold], place[overlap >= iou_threshold]
-    order = np.lexsort((-score[near], place))
-    _, first = np.unique(place[order], return_index=True)
-    hit = np.zeros(len(row), bool)
-    hit[near[order[first]]] = True
-    return Judged(image, box, label, score, hit, np.bincount(truth.label[kept], minlength=num_classes))
-
-
-def _counted_rows(
-    detections: Detections, *, truth: GroundTruth, protocol: Protocol, excluded: np.ndarray
-) -> np.ndarray:
-    """The rows that take part, int64, ascending."""
-    counts = ~np.isin(detections.image, excluded)
-    if protocol.only_annotated_images:
-        counts &= np.isin(detections.image, truth.annotated())
-    row = np.flatnonzero(counts[detections.box])
-    if protocol.rows_per_image:
-        image = detections.image[detections.box[row]]
-        order = np.lexsort((-detections.score[row], image))
-        begins = np.searchsorted(image[order], image[order], side="left")
-        row = np.sort(row[order[np.arange(len(order)) - begins < protocol.rows_per_image]])
-    has_area = np.all(detections.xyxy[:, 2:] > detections.xyxy[:, :2], axis=1)
-    return row[has_area[detections.box[row]]]
+    rows = matches.rows
+    return Judged(rows.image, rows.box, rows.label, rows.score, matches.hit[0], matches.num_ground_truth)
 
 
 @dataclass(frozen=True)

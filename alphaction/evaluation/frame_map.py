@@ -115,14 +115,64 @@ def frame_map(
     Raises:
         ValueError: inverted ground truth, labels or indices out of range, NaN.
     """
+    by_ordinal = protocol.sort == "stable" and not protocol.heap_order  # the scores themselves are not needed
+    matches = match_rows(
+        detections,
+        ground_truth=ground_truth,
+        num_classes=num_classes,
+        protocol=protocol,
+        iou_thresholds=iou_thresholds,
+        excluded_images=excluded_images,
+        with_scores=not by_ordinal,
+    )
+    rows, hit, num_truth = matches.rows, matches.hit, matches.num_ground_truth
+    num_rows = count_rows(rows.label, num_classes)
+    ap = _average_precisions(rows, matches.candidates, hit, num_truth, num_rows, protocol)
+    num_hits = np.stack([np.bincount(rows.label[found], minlength=num_classes) for found in hit])
+    return FrameMap(protocol.name, tuple(iou_thresholds), ap, num_truth, num_rows, num_hits, matches.ignored)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which rows take part in an evaluation, and which of them hit a true box.
+
+    Attributes:
+        rows: the R rows that take part.
+        candidates: those of them that overlap a true box of their class.
+        hit: bool [T, R], by IoU threshold.
+        num_ground_truth: int64 [K], boxes per class.
+        ignored: rows that did not take part, by reason.
+    """
+
+    rows: Rows
+    candidates: Candidates
+    hit: np.ndarray
+    num_ground_truth: np.ndarray
+    ignored: dict[str, int]
+
+
+def match_rows(
+    detections: Detections,
+    *,
+    ground_truth: GroundTruth,
+    num_classes: int,
+    protocol: Protocol,
+    iou_thresholds: Sequence[float],
+    excluded_images: np.ndarray | None = None,
+    with_scores: bool = True,
+) -> Matches:
+    """The first half of `frame_map`, whose arguments and errors it has.
+
+    Args:
+        with_scores: `rows.score` is there.
+    """
     _check(detections, ground_truth, num_classes, iou_thresholds)
     annotated = ground_truth.annotated()
     excluded = np.zeros(0, np.int64) if excluded_images is None else np.asarray(excluded_images, np.int64)
     num_images = 1 + max((int(a.max()) for a in (annotated, detections.image, excluded) if len(a)), default=-1)
     truth = _without(ground_truth, excluded)
 
-    by_ordinal = protocol.sort == "stable" and not protocol.heap_order  # the scores themselves are not needed
-    rows = arrange(detections, num_images=num_images, with_scores=not by_ordinal)
+    rows = arrange(detections, num_images=num_images, with_scores=with_scores)
     arrived = rows if protocol.heap_order else None
     ignored: dict[str, int] = {}
     rows = _drop_boxes(rows, ~_mask(excluded, num_images)[detections.image], "excluded timestamp", ignored)
@@ -151,10 +201,7 @@ def frame_map(
     for t, threshold in enumerate(iou_thresholds):
         hit[t, hits(candidates, rows=rows, iou_threshold=threshold)] = True
     num_truth = np.bincount(truth.label, minlength=num_classes)
-    num_rows = count_rows(rows.label, num_classes)
-    ap = _average_precisions(rows, candidates, hit, num_truth, num_rows, protocol)
-    num_hits = np.stack([np.bincount(rows.label[found], minlength=num_classes) for found in hit])
-    return FrameMap(protocol.name, tuple(iou_thresholds), ap, num_truth, num_rows, num_hits, ignored)
+    return Matches(rows, candidates, hit, num_truth, ignored)
 
 
 def _check(detections: Detections, truth: GroundTruth, num_classes: int, iou_thresholds: Sequence[float]) -> None:
