@@ -14,3 +14,12 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """The configuration of a very small run on a data set of three videos (`run_kit`)."""
+    import run_kit
+
+    folder = tmp_path_factory.mktemp("tiny")
+    return run_kit.write_config(folder / "tiny.yaml", run_kit.write_dataset(folder))

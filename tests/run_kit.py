@@ -241,6 +241,15 @@ def own_state() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def copied(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+    """A copy of a run's folder without its results."""
+    target.mkdir()
+    for path in source.iterdir():
+        if path.is_file():
+            (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
 def _image_ids(rows: Sequence[Row]) -> dict[tuple[str, float], int]:
     ids: dict[tuple[str, float], int] = {}
     for row in rows:

@@ -150,7 +150,7 @@ def test_tensorboard_itself_reads_the_events(finished):
 
 
 def test_the_same_command_again_has_nothing_left_to_train(config, finished, tmp_path, capsys):
-    folder = copied(finished, tmp_path / "again")
+    folder = run_kit.copied(finished, tmp_path / "again")
     before = (folder / "model_final.pth").read_bytes()
     run_kit.train(config, folder)
     shown = capsys.readouterr().out
@@ -164,7 +164,7 @@ def test_the_same_command_again_has_nothing_left_to_train(config, finished, tmp_
 
 
 def test_a_longer_run_goes_on_where_the_first_ended(config, finished, tmp_path):
-    folder = copied(finished, tmp_path / "longer")
+    folder = run_kit.copied(finished, tmp_path / "longer")
     run_kit.train(config, folder, "SOLVER.MAX_ITER", 5, skip_final_test=True)
     assert checkpoint(folder / "model_final.pth")["iteration"] == 5
     assert [line["iteration"] for line in lines_of(folder / "metrics.jsonl") if "loss_action" in line][4:] == [5]
@@ -392,15 +392,6 @@ def test_the_guides_catalog_entry_works(folders, config):
     # The box of second 3 is under TEST.BOX_THRESH: its true box is missed, the others are found.
     assert metrics["counts"]["keyframes with true boxes but no prediction"] == 1
     assert np.isfinite(metrics["mAP"])
-
-
-def copied(source, target):
-    """A copy of a run's folder without its results."""
-    target.mkdir()
-    for path in source.iterdir():
-        if path.is_file():
-            (target / path.name).write_bytes(path.read_bytes())
-    return target
 
 
 def test_the_scripts_start_from_any_folder(config, tmp_path):

@@ -33,12 +33,6 @@ class Start:
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flags")
-    return run_kit.write_config(folder / "tiny.yaml", run_kit.write_dataset(folder))
-
-
-@pytest.fixture(scope="module")
 def first(config, tmp_path_factory):
     """A finished run: checkpoints of iterations 2 and 4. Not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "first"
@@ -80,14 +74,6 @@ def saved(path):
 
 def same(ours, theirs, *, prefix=""):
     return all(torch.equal(ours[name], theirs[name]) for name in theirs if name.startswith(prefix))
-
-
-def copied(source, target):
-    target.mkdir()
-    for path in source.iterdir():
-        if path.is_file():
-            (target / path.name).write_bytes(path.read_bytes())
-    return target
 
 
 def test_from_scratch(begin, first):
@@ -149,7 +135,7 @@ def test_adjust_lr(begin, first):
     [({}, ""), ({"transfer": True}, ", --transfer"), ({"transfer": True, "no_head": True}, ", --transfer, --no-head")],
 )
 def test_last_checkpoint_comes_first(begin, first, tmp_path, flags, unused):
-    folder = copied(first, tmp_path / "out")
+    folder = run_kit.copied(first, tmp_path / "out")
     (folder / "last_checkpoint").write_text("model_0000002.pth")
     start = begin("MODEL.WEIGHT", first / "model_0000004.pth", *NEW_SCHEDULE, **flags)
     assert (start.iteration, start.momentum) == (2, True)
@@ -164,7 +150,7 @@ def test_last_checkpoint_comes_first(begin, first, tmp_path, flags, unused):
 
 
 def test_last_checkpoint_with_adjust_lr(begin, first, tmp_path):
-    folder = copied(first, tmp_path / "out")
+    folder = run_kit.copied(first, tmp_path / "out")
     (folder / "last_checkpoint").write_text("model_0000002.pth")
     start = begin(*NEW_SCHEDULE, adjust_lr=True, transfer=True)
     assert (start.iteration, start.momentum) == (2, True)
@@ -189,7 +175,7 @@ def test_which_weights_are_tested(config, first, tmp_path, caplog, monkeypatch):
     seen = []
     monkeypatch.setattr("alphaction.engine.build.Tester", look)
     second, fourth = first / "model_0000002.pth", first / "model_0000004.pth"
-    folder = copied(first, tmp_path / "out")
+    folder = run_kit.copied(first, tmp_path / "out")
     weights, log = tested(folder, "MODEL.WEIGHT", second)
     assert same(weights, saved(second)["model"])
     assert f"Testing {second} (given on the command line; {folder / 'last_checkpoint'} is not used)" in log

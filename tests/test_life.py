@@ -18,12 +18,6 @@ both = pytest.mark.parametrize("kind", [ALONE, PAIR], ids=lambda kind: kind.name
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("life")
-    return run_kit.write_config(folder / "tiny.yaml", run_kit.write_dataset(folder))
-
-
-@pytest.fixture(scope="module")
 def untouched(config, tmp_path_factory):
     """A finished run of a kind."""
 

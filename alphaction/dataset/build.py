@@ -6,7 +6,6 @@ import functools
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import cv2
@@ -20,6 +19,7 @@ from alphaction.dataset.action_dataset import ActionDataset, ClipOptions, check_
 from alphaction.dataset.annotations import check_num_classes, read_annotations
 from alphaction.dataset.box_files import read_boxes
 from alphaction.dataset.collate import collate
+from alphaction.dataset.entry_classes import entry_classes, named_by_label_map
 from alphaction.dataset.raw import RawAnnotations
 from alphaction.dataset.resolve import Resolved, resolve, resolve_boxes
 from alphaction.dataset.samplers import TestBatchSampler, TrainBatchSampler, repeat_factors
@@ -27,7 +27,6 @@ from alphaction.dataset.sampling import ClipSampling
 from alphaction.dataset.transforms import AugmentationPolicy, ClipTransform
 from alphaction.dataset.video_index import VideoIndex
 from alphaction.errors import ConfigError, DataError, UserError
-from alphaction.formats.label_files import read_classes
 from alphaction.structures import ClassList, PackedBoxes
 from alphaction.utils.device import resolve_device
 from alphaction.utils.stop import shield_worker
@@ -177,7 +176,7 @@ def _build_dataset(cfg: CfgNode, name: str, *, training: bool) -> ActionDataset:
     spec = DatasetCatalog.get(name)
     if not spec["video_root"] or not spec["ann_file"]:
         raise DataError(f"data set {name} has no videos or annotations yet: it is made by {spec['generator']!r}")
-    raw = _with_names(_read(cfg, spec), spec)
+    raw = named_by_label_map(_read(cfg, spec), spec)
     resolved = resolve(raw, VideoIndex(spec["video_root"]), name=spec["name"], on_error=cfg.DATASETS.ON_ERROR)
     detections = None if training else _detections(cfg, spec, raw, resolved)
     objects = _objects(cfg, spec, raw, resolved)
@@ -207,7 +206,7 @@ def _read(cfg: CfgNode, spec: Mapping[str, Any]) -> RawAnnotations:
     Where nothing but the ids in use tells how many classes there are (NUM_CLASSES 0), all sets of the configuration are
     asked: each may lack the last classes.
     """
-    classes, origin = _entry_classes(spec)
+    classes, origin = entry_classes(spec)
     num_classes = cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES
     raw = read_annotations(spec["ann_file"], classes, num_classes, classes_origin=origin)
     if num_classes or not raw.numbered:
@@ -220,30 +219,9 @@ def _num_classes(name: str) -> int:
     """How many classes a data set shows; 0 for one that cannot be read (said when its turn comes, if it ever does)."""
     try:
         spec = DatasetCatalog.get(name)
-        return len(read_annotations(spec["ann_file"], _entry_classes(spec)[0]).classes)
+        return len(read_annotations(spec["ann_file"], entry_classes(spec)[0]).classes)
     except UserError:
         return 0
-
-
-def _entry_classes(spec: Mapping[str, Any]) -> tuple[ClassList | None, str]:
-    """(the entry's class list or None, where it comes from)."""
-    classes = spec.get("classes")
-    if classes is None:
-        return None, ""
-    if isinstance(classes, (str, os.PathLike)):
-        return read_classes(classes), str(classes)
-    where = spec.get("dataset_file") or "its catalog entry"
-    return read_classes(classes), f"'classes' of data set {spec['name']} ({where})"
-
-
-def _with_names(raw: RawAnnotations, spec: Mapping[str, Any]) -> RawAnnotations:
-    """Names classes that only have numbers as the evaluation's label map does (AVA's has 60 of the 80)."""
-    path = spec["eval_file_paths"].get("labelmap_file", "")
-    if not raw.numbered or not path or not os.path.isfile(path):
-        return raw
-    known = read_classes(path)
-    by_id = dict(zip(known.ids, known.names, strict=True))
-    return replace(raw, classes=ClassList(raw.classes.ids, tuple(by_id.get(i, str(i)) for i in raw.classes.ids)))
 
 
 def _detections(cfg: CfgNode, spec: Mapping[str, Any], raw: RawAnnotations, resolved: Resolved) -> PackedBoxes | None:

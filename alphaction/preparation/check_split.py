@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,14 @@ from alphaction.config.generate import ensure_generated
 from alphaction.config.paths_catalog import DatasetCatalog
 from alphaction.config.yaml_file import read_yaml_mapping
 from alphaction.dataset.annotations import read_annotations
+from alphaction.dataset.entry_classes import entry_classes, named_by_label_map
 from alphaction.dataset.faults import FaultList
 from alphaction.dataset.keyframe_check import KeyframeCheck, check_keyframes
 from alphaction.dataset.raw import RawAnnotations
 from alphaction.dataset.resolve import PixelBoxes, pixel_boxes
 from alphaction.dataset.video_index import MovieFiles, VideoIndex
 from alphaction.errors import DataError, UserError
-from alphaction.formats.label_files import read_classes
 from alphaction.preparation.check_findings import Findings
-from alphaction.structures import ClassList
 
 ROWS_NAMED = 5  # rows of one keyframe that are named
 
@@ -162,16 +161,6 @@ def read_splits(names: Sequence[tuple[str, str]], findings: Findings) -> list[Sp
     return [part for part in again if part is not None]
 
 
-def entry_classes(spec: dict[str, Any]) -> tuple[ClassList | None, str]:
-    """(the class list that the entry names or None, where it comes from)."""
-    classes = spec.get("classes")
-    if classes is None:
-        return None, ""
-    if isinstance(classes, (str, os.PathLike)):
-        return read_classes(classes), str(classes)
-    return read_classes(classes), f"'classes' of {spec.get('dataset_file') or spec['name']}"
-
-
 def _read(name: str, full: str, num_classes: int, findings: Findings) -> SplitFacts | None:
     faults = FaultList()
     where = full
@@ -189,7 +178,7 @@ def _read(name: str, full: str, num_classes: int, findings: Findings) -> SplitFa
         findings.add(fault.code, split=name, file=where, row=fault.entry, message=text)
     if raw is None:
         return None
-    raw = _with_names(raw, spec)
+    raw = named_by_label_map(raw, spec)
     index: VideoIndex | None = None
     files = [MovieFiles(movie) for movie in raw.movies]
     check = KeyframeCheck(np.ones(len(raw), dtype=bool))
@@ -202,16 +191,6 @@ def _read(name: str, full: str, num_classes: int, findings: Findings) -> SplitFa
     size = _frame_sizes(raw, check)
     refused = {fault.entry for fault in faults.found}
     return SplitFacts(name, spec, raw, refused, index, files, check, size, _boxes(raw, size))
-
-
-def _with_names(raw: RawAnnotations, spec: dict[str, Any]) -> RawAnnotations:
-    """Names classes that only have numbers as the evaluation's label map does."""
-    path = spec["eval_file_paths"].get("labelmap_file", "")
-    if not raw.numbered or not path or not os.path.isfile(path):
-        return raw
-    known = read_classes(path)
-    names = dict(zip(known.ids, known.names, strict=True))
-    return replace(raw, classes=ClassList(raw.classes.ids, tuple(names.get(i, str(i)) for i in raw.classes.ids)))
 
 
 def _frame_sizes(raw: RawAnnotations, check: KeyframeCheck) -> np.ndarray:

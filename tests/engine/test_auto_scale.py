@@ -13,12 +13,6 @@ QUIET = {"skip_validation": True, "skip_final_test": True}
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    dataset = run_kit.write_dataset(tmp_path_factory.mktemp("tiny set"))
-    return run_kit.write_config(dataset.parent / "tiny.yaml", dataset)
-
-
-@pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scaled")
     run_kit.train(config, folder, *SCALED, **QUIET)

@@ -27,12 +27,6 @@ CPU = torch.device("cpu")
 MIB = 2**20
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    dataset = run_kit.write_dataset(tmp_path_factory.mktemp("tiny set"))
-    return run_kit.write_config(dataset.parent / "tiny.yaml", dataset)
-
-
 def contents(folder):
     """Every file with its content and time."""
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}

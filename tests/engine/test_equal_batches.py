@@ -22,12 +22,6 @@ run_script(lambda: train_from_config({config!r}, {opts}, TrainFlags({flags})))
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    return run_kit.write_config(folder / "tiny.yaml", run_kit.write_dataset(folder))
-
-
-@pytest.fixture(scope="module")
 def start(config, tmp_path_factory):
     """Weights whose batch norms have seen data."""
     folder = tmp_path_factory.mktemp("start")

@@ -17,12 +17,6 @@ MANY = [
 ]
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    return run_kit.write_config(folder / "tiny.yaml", run_kit.write_dataset(folder))
-
-
 def same(a, b):
     """Bit for bit, whatever nests in what."""
     if isinstance(a, torch.Tensor):
