@@ -41,6 +41,19 @@ ALLOWED = {
         "solver",
         "checkpoint",
     },  # fmt: skip
+    "prediction": {
+        "errors",
+        "utils",
+        "config",
+        "structures",
+        "formats",
+        "modeling",
+        "dataset",
+        "evaluation",
+        "checkpoint",
+        "engine",
+        "preparation",
+    },  # fmt: skip
 }
 
 

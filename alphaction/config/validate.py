@@ -1,12 +1,11 @@
 """Checks a configuration before anything is built: each key's range, then keys against each other.
 
-`RULES` holds what one key alone may be, the functions below it what must fit together. All faults are told at once.
+`rules.RULES` holds what one key alone may be, the functions here what must fit together. All faults are told at once.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
@@ -14,11 +13,9 @@ from yacs.config import CfgNode
 from alphaction.config.defaults import get_cfg
 from alphaction.config.merge import coerce, leaves
 from alphaction.config.names import nearest, shown
+from alphaction.config.rules import BODIES, RULES
 from alphaction.errors import ConfigError
-from alphaction.utils.device import DEVICE_NAMES, is_device_name
 
-#: Bodies that can be built, with the width of the slow pathway's first stage in channels (the fast one's times BETA).
-BODIES = {"Slowfast-Resnet50": 64, "Slowfast-Resnet101": 64, "Slowfast-Tiny": 16}
 FUTURE_BODIES = ("I3D-Resnet50", "I3D-Resnet101", "I3D-Resnet50-Sparse", "I3D-Resnet101-Sparse")
 #: Width of a pathway's last stage over that of its first.
 _LAST_OVER_FIRST = 32
@@ -26,159 +23,6 @@ _LAST_OVER_FIRST = 32
 _GROUP_FRAMES = 4
 #: AVA's poses, actions with an object, actions with a person.
 AVA_GROUPS = (14, 49, 17)
-
-
-class _Rule(NamedTuple):
-    """What a value may be: in words, and as a test."""
-
-    allowed: str
-    holds: Callable[[Any], bool]
-
-
-def _one_of(*names: str) -> _Rule:
-    return _Rule("one of " + ", ".join(f'"{name}"' for name in names), lambda value: value in names)
-
-
-def _at_least(limit: int) -> _Rule:
-    return _Rule(f"{limit} or more", lambda value: limit <= value < math.inf)
-
-
-def _several(count: int, rule: _Rule) -> _Rule:
-    return _Rule(
-        f"{count} values, each {rule.allowed}", lambda value: len(value) == count and all(map(rule.holds, value))
-    )
-
-
-_POSITIVE = _Rule("above 0", lambda value: 0 < value < math.inf)
-_SHARE = _Rule("0 to 1", lambda value: 0 <= value <= 1)
-_BELOW_ONE = _Rule("0 or more and below 1", lambda value: 0 <= value < 1)
-_FINITE = _Rule("a finite number", math.isfinite)
-_COUNT = _at_least(1)
-_NOT_NEGATIVE = _at_least(0)
-_NAMES = _Rule("names that are not empty", lambda value: all(name.strip() for name in value))
-
-#: Keys of which any value of their type is fine (besides all the True/False keys).
-FREE_KEYS = frozenset({"MODEL.WEIGHT", "MODEL.IA_STRUCTURE.I_BLOCK_LIST"})
-
-RULES: dict[str, _Rule] = {
-    "MODEL.DEVICE": _Rule(DEVICE_NAMES, is_device_name),
-    "MODEL.ROI_ACTION_HEAD.FEATURE_EXTRACTOR": _one_of("2MLPFeatureExtractor", "MaxpoolFeatureExtractor"),
-    "MODEL.ROI_ACTION_HEAD.POOLER_TYPE": _one_of("align3d", "pooling3d"),
-    "MODEL.ROI_ACTION_HEAD.POOLER_RESOLUTION": _COUNT,
-    "MODEL.ROI_ACTION_HEAD.POOLER_SCALE": _Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
-    "MODEL.ROI_ACTION_HEAD.POOLER_SAMPLING_RATIO": _NOT_NEGATIVE,
-    "MODEL.ROI_ACTION_HEAD.MLP_HEAD_DIM": _COUNT,
-    "MODEL.ROI_ACTION_HEAD.PREDICTOR": _one_of("FCPredictor"),
-    "MODEL.ROI_ACTION_HEAD.DROPOUT_RATE": _BELOW_ONE,
-    "MODEL.ROI_ACTION_HEAD.NUM_CLASSES": _Rule("1 or more, or 0 (as many as the data set has)", _NOT_NEGATIVE.holds),
-    "MODEL.ROI_ACTION_HEAD.PROPOSAL_PER_CLIP": _COUNT,
-    "MODEL.ROI_ACTION_HEAD.NUM_PERSON_MOVEMENT_CLASSES": _NOT_NEGATIVE,
-    "MODEL.ROI_ACTION_HEAD.NUM_OBJECT_MANIPULATION_CLASSES": _NOT_NEGATIVE,
-    "MODEL.ROI_ACTION_HEAD.NUM_PERSON_INTERACTION_CLASSES": _NOT_NEGATIVE,
-    "MODEL.ROI_ACTION_HEAD.POSE_LOSS_WEIGHT": _NOT_NEGATIVE,
-    "MODEL.ROI_ACTION_HEAD.OBJECT_LOSS_WEIGHT": _NOT_NEGATIVE,
-    "MODEL.ROI_ACTION_HEAD.PERSON_LOSS_WEIGHT": _NOT_NEGATIVE,
-    "MODEL.ROI_ACTION_HEAD.FOCAL_LOSS.GAMMA": _NOT_NEGATIVE,
-    "MODEL.ROI_ACTION_HEAD.FOCAL_LOSS.ALPHA": _Rule(
-        "0 to 1, or -1 (off)", lambda value: value == -1 or 0 <= value <= 1
-    ),
-    "MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS": _Rule(
-        "numbers, each 0 or more", lambda value: all(map(_NOT_NEGATIVE.holds, value))
-    ),
-    "MODEL.ROI_ACTION_HEAD.CLASS_BALANCE": _SHARE,
-    "MODEL.BACKBONE.CONV_BODY": _one_of(*BODIES),
-    "MODEL.BACKBONE.BN_MOMENTUM": _SHARE,
-    "MODEL.BACKBONE.BN_EPSILON": _POSITIVE,
-    "MODEL.BACKBONE.BN_INIT_GAMMA": _FINITE,
-    "MODEL.BACKBONE.SLOWFAST.BETA": _Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
-    "MODEL.BACKBONE.SLOWFAST.LATERAL": _one_of("tconv"),
-    "MODEL.NONLOCAL.CONV_INIT_STD": _NOT_NEGATIVE,
-    "MODEL.NONLOCAL.BN_MOMENTUM": _SHARE,
-    "MODEL.NONLOCAL.BN_EPSILON": _POSITIVE,
-    "MODEL.NONLOCAL.BN_INIT_GAMMA": _FINITE,
-    "MODEL.IA_STRUCTURE.STRUCTURE": _one_of("serial", "dense", "parallel"),
-    "MODEL.IA_STRUCTURE.MAX_PER_SEC": _COUNT,
-    "MODEL.IA_STRUCTURE.MAX_PERSON": _NOT_NEGATIVE,
-    "MODEL.IA_STRUCTURE.MAX_OBJECT": _NOT_NEGATIVE,
-    "MODEL.IA_STRUCTURE.DIM_IN": _COUNT,
-    "MODEL.IA_STRUCTURE.DIM_INNER": _COUNT,
-    "MODEL.IA_STRUCTURE.DIM_OUT": _COUNT,
-    "MODEL.IA_STRUCTURE.LENGTH": _several(2, _NOT_NEGATIVE),
-    "MODEL.IA_STRUCTURE.MEMORY_RATE": _COUNT,
-    "MODEL.IA_STRUCTURE.MEMORY_STEP": _POSITIVE,
-    "MODEL.IA_STRUCTURE.MEMORY_DTYPE": _one_of("float32", "float16"),
-    "MODEL.IA_STRUCTURE.MEMORY_LIMIT_MB": _Rule("1 or more, or 0 (no bound)", _NOT_NEGATIVE.holds),
-    "MODEL.IA_STRUCTURE.FUSION": _one_of("concat", "add"),
-    "MODEL.IA_STRUCTURE.CONV_INIT_STD": _NOT_NEGATIVE,
-    "MODEL.IA_STRUCTURE.DROPOUT": _BELOW_ONE,
-    "INPUT.MIN_SIZE_TRAIN": _COUNT,
-    "INPUT.MAX_SIZE_TRAIN": _COUNT,
-    "INPUT.MIN_SIZE_TEST": _COUNT,
-    "INPUT.MAX_SIZE_TEST": _COUNT,
-    "INPUT.PIXEL_MEAN": _several(3, _FINITE),
-    "INPUT.PIXEL_STD": _several(3, _POSITIVE),
-    "INPUT.FRAME_NUM": _COUNT,
-    "INPUT.FRAME_SAMPLE_RATE": _COUNT,
-    "INPUT.FRAME_RATE": _Rule("above 0, or 0 (count the video's own frames)", _NOT_NEGATIVE.holds),
-    "INPUT.TAU": _COUNT,
-    "INPUT.ALPHA": _COUNT,
-    "INPUT.HUE_JITTER": _Rule("0 to 180", lambda value: 0 <= value <= 180),
-    "INPUT.SAT_JITTER": _SHARE,
-    "INPUT.VAL_JITTER": _SHARE,
-    "DATASETS.TRAIN": _NAMES,
-    "DATASETS.TEST": _NAMES,
-    "DATASETS.ON_ERROR": _one_of("raise", "skip"),
-    "DATALOADER.NUM_WORKERS": _NOT_NEGATIVE,
-    "DATALOADER.SIZE_DIVISIBILITY": _NOT_NEGATIVE,
-    "DATALOADER.REPEAT_THRESHOLD": _SHARE,
-    "SOLVER.MAX_ITER": _COUNT,
-    "SOLVER.BASE_LR": _POSITIVE,
-    "SOLVER.BIAS_LR_FACTOR": _NOT_NEGATIVE,
-    "SOLVER.IA_LR_FACTOR": _NOT_NEGATIVE,
-    "SOLVER.MOMENTUM": _BELOW_ONE,
-    "SOLVER.WEIGHT_DECAY": _NOT_NEGATIVE,
-    "SOLVER.WEIGHT_DECAY_BIAS": _NOT_NEGATIVE,
-    "SOLVER.WEIGHT_DECAY_BN": _NOT_NEGATIVE,
-    "SOLVER.SCHEDULER": _one_of("warmup_multi_step", "half_period_cosine"),
-    "SOLVER.GAMMA": _POSITIVE,
-    "SOLVER.STEPS": _Rule(
-        "iterations above 0 in ascending order",
-        lambda value: list(value) == sorted(value) and all(step > 0 for step in value),
-    ),
-    "SOLVER.WARMUP_FACTOR": _SHARE,
-    "SOLVER.WARMUP_ITERS": _NOT_NEGATIVE,
-    "SOLVER.WARMUP_METHOD": _one_of("linear", "constant"),
-    "SOLVER.CHECKPOINT_PERIOD": _COUNT,
-    "SOLVER.EVAL_PERIOD": _COUNT,
-    "SOLVER.LOG_PERIOD": _COUNT,
-    "SOLVER.VIDEOS_PER_BATCH": _COUNT,
-    "SOLVER.ACCUMULATION_STEPS": _COUNT,
-    "SOLVER.REFERENCE_BATCH": _Rule("1 or more, or 0 (that of the configuration file)", _NOT_NEGATIVE.holds),
-    "SOLVER.OPTIMIZER": _one_of("sgd", "adamw"),
-    "SOLVER.ADAMW_BETAS": _several(2, _BELOW_ONE),
-    "SOLVER.PRECISION": _one_of("float32", "bfloat16", "float16"),
-    "SOLVER.MAX_GRAD_NORM": _Rule("above 0, or 0 (off)", _NOT_NEGATIVE.holds),
-    "SOLVER.ON_NONFINITE": _one_of("raise", "skip"),
-    "SOLVER.EMA_DECAY": _BELOW_ONE,
-    "SOLVER.EARLY_STOP_PATIENCE": _Rule("1 or more, or 0 (never)", _NOT_NEGATIVE.holds),
-    "SOLVER.KEEP_CHECKPOINTS": _Rule("1 or more, or 0 (all)", _NOT_NEGATIVE.holds),
-    "DISTRIBUTED.BACKEND": _one_of("auto", "nccl", "gloo"),
-    "DISTRIBUTED.TIMEOUT": _POSITIVE,
-    "DISTRIBUTED.DEAD_AFTER": _POSITIVE,
-    "TEST.VIDEOS_PER_BATCH": _COUNT,
-    "TEST.EXTEND_SCALE": _several(2, _NOT_NEGATIVE),
-    "TEST.BOX_THRESH": _SHARE,
-    "TEST.ACTION_THRESH": _SHARE,
-    "TEST.BOXES": _one_of("auto", "detected", "ground_truth", "both"),
-    "TEST.IOU_THRESH": _Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
-    "TEST.IOU_THRESHOLDS": _Rule(
-        "numbers, each above 0 and at most 1", lambda value: all(0 < item <= 1 for item in value)
-    ),
-    "TEST.PROTOCOL": _one_of("alphaction", "activitynet"),
-    "TEST.NUM_PICTURES": _NOT_NEGATIVE,
-    "TEST.EVERY_N": _COUNT,
-    "OUTPUT_DIR": _Rule('a folder ("." is the working directory)', lambda value: bool(value.strip())),
-}
 
 
 def validate(cfg: CfgNode, *, world_size: int = 1) -> None:

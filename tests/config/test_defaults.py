@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import alphaction.config.defaults
+import alphaction.config.model_defaults
 from alphaction.config import get_cfg, load_config, validate
 from alphaction.config.merge import ITEM_TYPES, leaves
 
@@ -130,14 +131,15 @@ def test_a_tree_can_be_copied(copied):
 
 def test_every_key_is_commented():
     """The line before a key, or before the run of keys it stands in, is a comment."""
-    lines = pathlib.Path(alphaction.config.defaults.__file__).read_text().splitlines()
+    files = (alphaction.config.defaults.__file__, alphaction.config.model_defaults.__file__)
+    lines = [line for file in files for line in pathlib.Path(file).read_text().splitlines()]
     commented = False
     for line in lines:
         if line.startswith("#"):
             commented = True
         elif not line.strip():
             commented = False
-        elif re.match(r"_C\.\S+ = (?!CN\(\))", line):
+        elif re.match(r"(_C|MODEL)\.\S+ = (?!CN\(\)|MODEL$)", line):
             assert commented or "I3D" in line or "SLOWFAST.FAST" in line, line
 
 

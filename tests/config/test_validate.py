@@ -2,7 +2,7 @@ import pytest
 
 from alphaction.config import get_cfg, validate
 from alphaction.config.merge import leaves
-from alphaction.config.validate import BODIES, FREE_KEYS, RULES
+from alphaction.config.rules import BODIES, FREE_KEYS, RULES
 from alphaction.errors import ConfigError
 
 HEAD = "MODEL.ROI_ACTION_HEAD."

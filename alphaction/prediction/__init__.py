@@ -1,0 +1,1 @@
+"""From a video to who does what, when and where: persons, their tracks, their actions over time."""
