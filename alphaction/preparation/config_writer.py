@@ -185,7 +185,7 @@ def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
     lines = [
         f"# Made by: {' '.join(command.split())}",
         f"# for {count(facts.clips, 'training clip')} and this machine ({facts.machine}).",
-        "# Change what you like; alphaction/config/defaults.py and model_defaults.py say what every key means and may be.",
+        "# Change what you like; what each key means stands in alphaction/config/ (defaults.py, model_defaults.py).",
         "#",
         f"#     {train}{'' if facts.from_scratch else ' --transfer --no-head'}",
         f"#     python test_net.py --config-file {facts.config}",
