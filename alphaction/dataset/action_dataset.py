@@ -139,9 +139,6 @@ class ActionDataset(Dataset):
         keyframe = int(self.keyframes[index])
         persons, labels, scores = self.persons(keyframe)
         augmentation = self._draw(epoch, index, repeat, num_persons=len(persons))
-        if augmentation.person_rows is not None:
-            rows = torch.from_numpy(augmentation.person_rows)
-            persons, labels = persons[rows], None if labels is None else labels[rows]
         try:
             slow, fast = read_pathways(
                 self._source(keyframe),
@@ -161,20 +158,25 @@ class ActionDataset(Dataset):
             transform=self._options.transform,
             augmentation=augmentation,
         )
+        persons, annotated = clip.persons, None
+        if augmentation.person_rows is not None:
+            rows = torch.from_numpy(augmentation.person_rows)
+            persons, labels, annotated = persons[rows], None if labels is None else labels[rows], persons
         if self.is_training:
-            regions = jittered_regions(clip.persons, augmentation)
+            regions = jittered_regions(persons, augmentation)
         else:
-            regions = enlarged_regions(clip.persons, self._options.extend_scale)
+            regions = enlarged_regions(persons, self._options.extend_scale)
         return ClipSample(
             slow=clip.slow,
             fast=clip.fast,
-            persons=clip.persons,
+            persons=persons,
             regions=regions,
             labels=labels,
             person_scores=scores,
             objects=clip.objects,
             key=self.annotations.key(keyframe),
             index=keyframe,
+            annotated=annotated,
         )
 
     def person_counts(self) -> np.ndarray:

@@ -69,6 +69,7 @@ def collate(samples: Sequence[ClipSample | None], size_divisibility: int = 0) ->
         objects=_objects(samples),
         keys=[sample.key for sample in samples],
         indices=[sample.index for sample in samples],
+        annotated=_annotated(samples),
     )
 
 
@@ -91,3 +92,10 @@ def _objects(samples: Sequence[ClipSample]) -> list[Boxes] | None:
     if all(sample.objects is None for sample in samples):
         return None
     return [Boxes(torch.zeros(0, 4), _size(s)) if s.objects is None else s.objects for s in samples]
+
+
+def _annotated(samples: Sequence[ClipSample]) -> list[Boxes] | None:
+    """All annotated persons per clip; None when `persons` are all of them in every clip."""
+    if all(sample.annotated is None for sample in samples):
+        return None
+    return [s.persons if s.annotated is None else s.annotated for s in samples]

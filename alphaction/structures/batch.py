@@ -5,7 +5,7 @@ Shapes: N clips, T frames of a pathway, H x W pixels (padded), R persons over al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +29,7 @@ class ClipSample:
         objects: object boxes with the highest scores; None when the model does not use objects.
         key: video and keyframe time.
         index: position of the keyframe in the data set's `annotations`.
+        annotated: in training, where `persons` are a choice of the annotated ones, all of them; else None.
     """
 
     slow: Tensor | None
@@ -40,6 +41,7 @@ class ClipSample:
     objects: Boxes | None
     key: ClipKey
     index: int
+    annotated: Boxes | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class ClipBatch:
         labels: bool [R, K], persons in batch order; None without labels.
         person_scores: float32 [R], or None.
         keys, indices: per clip.
+        annotated: in training, where `persons` are a choice of the annotated ones, all of them, per clip; else None.
     """
 
     slow: Tensor | None
@@ -67,6 +70,7 @@ class ClipBatch:
     objects: Sequence[Boxes] | None
     keys: Sequence[ClipKey]
     indices: Sequence[int]
+    annotated: Sequence[Boxes] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -89,6 +93,7 @@ class ClipBatch:
             regions=[boxes.to(device) for boxes in self.regions],
             labels=move(self.labels),
             objects=None if self.objects is None else [boxes.to(device) for boxes in self.objects],
+            annotated=None if self.annotated is None else [boxes.to(device) for boxes in self.annotated],
         )
 
     def split(self, parts: int) -> list[ClipBatch]:
@@ -117,6 +122,7 @@ class ClipBatch:
             objects=None if self.objects is None else self.objects[clips],
             keys=self.keys[clips],
             indices=self.indices[clips],
+            annotated=None if self.annotated is None else self.annotated[clips],
         )
 
     def pin_memory(self) -> ClipBatch:
@@ -152,10 +158,13 @@ class DetectorOutput:
     Attributes:
         logits: [R, K].
         features: what the logits were computed from (the memory keeps the person features).
+        person_losses: of the person head in training, by their logged names, scalars with their graph: means over the
+            batch's clips; None without a person head, and in testing.
     """
 
     logits: Tensor
     features: RoiFeatures
+    person_losses: Mapping[str, Tensor] | None = None
 
 
 def normalize_clips(clips: Tensor, sizes: Sequence[tuple[int, int]], mean: Tensor, std: Tensor) -> Tensor:

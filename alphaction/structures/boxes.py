@@ -51,6 +51,17 @@ class Boxes:
         x1, y1, x2, y2 = self.xyxy.unbind(-1)
         return torch.stack([x1, y1, x2 - x1 + 1, y2 - y1 + 1], dim=-1)
 
+    @staticmethod
+    def from_edges(edges: Tensor, size: tuple[int, int]) -> Boxes:
+        """From `left, top, right, bottom` edges (width = right - left), as torchvision's parts give them."""
+        left, top, right, bottom = edges.unbind(-1)
+        return Boxes(torch.stack([left, top, right - 1, bottom - 1], dim=-1), size)
+
+    def to_edges(self) -> Tensor:
+        """`left, top, right, bottom` edges, [n, 4]: width = right - left, right and bottom up to the image's size."""
+        x1, y1, x2, y2 = self.xyxy.unbind(-1)
+        return torch.stack([x1, y1, x2 + 1, y2 + 1], dim=-1)
+
     def area(self) -> Tensor:
         """Width times height in square pixels, [n]; a box of one pixel has area 1."""
         x1, y1, x2, y2 = self.xyxy.unbind(-1)
