@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from alphaction.dataset.report import DataReport
 from alphaction.dataset.samplers import aspect_group_ids
 from alphaction.dataset.sampling import ClipSampling
+from alphaction.dataset.stored_frames import StoredFrames
 from alphaction.dataset.transforms import (
     Augmentation,
     AugmentationPolicy,
@@ -80,6 +81,7 @@ class ActionDataset(Dataset):
         options: ClipOptions,
         detections: PackedBoxes | None = None,
         objects: PackedBoxes | None = None,
+        stored: StoredFrames | None = None,
         seed: int = 0,
     ) -> None:
         """
@@ -87,6 +89,7 @@ class ActionDataset(Dataset):
             paths: for each of `annotations.movies` its video file or the folder of its one-second clips.
             detections: detected persons per keyframe of `annotations`, with scores.
             objects: detected objects per keyframe, with scores.
+            stored: frame indices of the videos, None to read them from the videos.
             seed: of the augmentation, which is a function of (seed, epoch, sample, copy) and nothing else.
         """
         if len(paths) != len(annotations.movies):
@@ -108,6 +111,7 @@ class ActionDataset(Dataset):
         self._objects = objects if options.max_objects else None
         self._paths = tuple(paths)
         self._options = options
+        self._stored = stored
         self._seed = seed
 
     def _choose(self, keyframes: np.ndarray) -> None:
@@ -269,6 +273,7 @@ class ActionDataset(Dataset):
             report=first.report,
             options=first._options,
             objects=PackedBoxes.concat(objects) if objects else None,
+            stored=StoredFrames.joined(dataset._stored for dataset in datasets),
             seed=first._seed,
         )
 
@@ -284,7 +289,7 @@ class ActionDataset(Dataset):
         return Boxes(torch.from_numpy(packed.xyxy[packed.rows(keyframe)].copy()), (height, width))
 
     def _source(self, keyframe: int) -> VideoSource:
-        return open_source(self._paths[int(self.annotations.movie[keyframe])])
+        return open_source(self._paths[int(self.annotations.movie[keyframe])], self._stored)
 
     def _cannot_read(self, index: int, keyframe: int, error: Exception) -> None:
         key = self.annotations.key(keyframe)

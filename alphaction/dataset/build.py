@@ -24,6 +24,7 @@ from alphaction.dataset.raw import RawAnnotations
 from alphaction.dataset.resolve import Resolved, resolve, resolve_boxes
 from alphaction.dataset.samplers import TestBatchSampler, TrainBatchSampler, repeat_factors
 from alphaction.dataset.sampling import ClipSampling
+from alphaction.dataset.stored_frames import stored_frames_of
 from alphaction.dataset.transforms import AugmentationPolicy, ClipTransform
 from alphaction.dataset.video_index import VideoIndex
 from alphaction.errors import ConfigError, DataError, UserError
@@ -189,6 +190,7 @@ def _build_dataset(cfg: CfgNode, name: str, *, training: bool) -> ActionDataset:
         options=_clip_options(cfg, training=training),
         detections=detections,
         objects=objects,
+        stored=stored_frames_of(spec["root"]),
     )
     logger.info("%s", resolved.report.summary())
     if not len(dataset):

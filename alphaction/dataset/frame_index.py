@@ -6,7 +6,7 @@ Shapes: M frames of the video.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
@@ -22,11 +22,14 @@ class FrameIndex:
         pts: int64 [M], time stamps in units of the stream, ascending; None where the file's are unusable (raw streams,
             AVI with B-frames): then frames are found by counting from the start.
         keys: int64, time stamps of the packets that decoding can start from, ascending.
+        tick: seconds per unit of the time stamps: times = (pts - pts[0]) * tick; 0 where `pts` is None.
     """
 
     times: np.ndarray
     pts: np.ndarray | None
     keys: np.ndarray
+    tick: float = 0.0
+    _last_duration: float | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -34,12 +37,20 @@ class FrameIndex:
     @property
     def last_duration(self) -> float:
         """Seconds that the last frame is shown for, taken as the usual step between frames."""
-        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
+        if self._last_duration is None:  # asked for at every clip; the median of a long video takes a while
+            self._last_duration = float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
+        return self._last_duration
 
     def cut(self, length: int) -> None:
         """Forget the frames from `length` on."""
         self.times = self.times[:length]
         self.pts = None if self.pts is None else self.pts[:length]
+        self._last_duration = None
+
+
+def stamped_index(pts: np.ndarray, *, tick: float, keys: np.ndarray) -> FrameIndex:
+    """The index of frames with time stamps `pts`, in units of `tick` seconds; see `FrameIndex`."""
+    return FrameIndex(times=(pts - pts[:1]) * tick, pts=pts, keys=keys, tick=tick)
 
 
 def index_packets(
@@ -65,8 +76,7 @@ def index_packets(
             dts.append(packet.dts)
     if trust_pts and None not in pts:
         stamps = np.unique(np.array(pts, dtype=np.int64))
-        times = (stamps - stamps[:1]) * float(time_base)
-        return FrameIndex(times=times, pts=stamps, keys=np.unique(np.array(keys, dtype=np.int64)))
+        return stamped_index(stamps, tick=float(time_base), keys=np.unique(np.array(keys, dtype=np.int64)))
     no_keys = np.zeros(0, dtype=np.int64)
     if None in dts:
         return FrameIndex(times=np.arange(len(dts)) / float(rate or 25), pts=None, keys=no_keys)

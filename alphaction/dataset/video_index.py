@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from alphaction.dataset.stored_frames import StoredFrames
 from alphaction.dataset.video_io import SecondFiles, VideoInfo, WholeVideo, probe
 from alphaction.errors import DataError, VideoError
 
@@ -158,11 +159,15 @@ def list_seconds(folder: str) -> tuple[dict[int, str], list[int]]:
 
 
 @lru_cache(maxsize=256)
-def open_source(path: str) -> WholeVideo | SecondFiles:
-    """The source at a path of `MovieFiles`. A dataset keeps paths only; each worker lists the folders that it reads."""
+def open_source(path: str, stored: StoredFrames | None = None) -> WholeVideo | SecondFiles:
+    """The source at a path of `MovieFiles`. A dataset keeps paths only; each worker lists the folders that it reads.
+
+    Args:
+        stored: frame indices that were stored with the data set.
+    """
     if os.path.isdir(path):
         return SecondFiles(path, list_seconds(path)[0])
-    return WholeVideo(path)
+    return WholeVideo(path, stored)
 
 
 def _preference(name: str) -> tuple[int, str]:

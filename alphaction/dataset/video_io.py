@@ -25,6 +25,7 @@ from alphaction.dataset.sampling import (
     nearest_frames,
     second_file_frames,
 )
+from alphaction.dataset.stored_frames import StoredFrames
 from alphaction.dataset.video_file import VideoFile, VideoInfo, file_stamp, probe
 from alphaction.errors import VideoError
 
@@ -41,9 +42,11 @@ class WholeVideo:
 
     Attributes:
         path: the file.
+        stored: indices that were stored with the data set, None if there are none.
     """
 
     path: str
+    stored: StoredFrames | None = None
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,13 @@ class VideoCache:
         self._videos[path] = video
         return video
 
-    def index(self, path: str) -> FrameIndex:
-        """The frames of a video; the file is not opened again when they are known."""
+    def index(self, path: str, stored: StoredFrames | None = None) -> FrameIndex:
+        """The frames of a video; the file is not opened when they are known, or found in `stored`."""
         key = (path, file_stamp(path))
+        if stored is not None and key not in self._indices and (found := stored.find(*key)) is not None:
+            self._indices[key] = found
+            if path in self._videos and self._videos[path].stamp == key[1]:
+                self._videos[path].index = found
         if key not in self._indices or path in self._videos:
             self._indices[key] = self.get(path).index
         self._indices.move_to_end(key)
@@ -228,7 +235,7 @@ def read_pathways(
 def _read_whole(
     source: WholeVideo, key_time: float, positions: np.ndarray, span: int, frame_rate: float, cache: VideoCache
 ) -> list[np.ndarray]:
-    index = cache.index(source.path)
+    index = cache.index(source.path, source.stored)
     _check_key_time(source.path, key_time, index)
     video = cache.get(source.path)
     if frame_rate > 0:
