@@ -6,12 +6,13 @@ one for every tensor, SlowFast only for the last layer (the original had no tabl
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import pickle
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def caffe2_name(name: str) -> str | None:
     return None
 
 
-def _filled(theirs: str, found: dict[str, str | None]) -> str | None:
+def _filled(theirs: str, found: Mapping[str, str]) -> str | None:
     part = found["part"]
     is_bn = "{bn}" in theirs or found.get("layer") == "bn"
     ending = (_BN if is_bn else _CONV).get(part)
@@ -149,8 +150,10 @@ class _Dtype:
 
     def __setstate__(self, state: tuple) -> None:
         order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
-        if order in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(order)
+        if order == "<":
+            self.dtype = self.dtype.newbyteorder("<")
+        elif order == ">":
+            self.dtype = self.dtype.newbyteorder(">")
 
 
 class _Array:
@@ -204,7 +207,7 @@ _GLOBALS: dict[tuple[str, str], Any] = {
 class _Bounded:
     """A file that does not try to read more than it has, whatever length the pickle announces."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedReader) -> None:
         self._file = file
         self._size = os.fstat(file.fileno()).st_size
         self.readinto = file.readinto
@@ -224,6 +227,7 @@ class _Bounded:
 # The unpickler written in Python: unlike the one in C it does not reserve memory for numbers that a file makes up, and
 # what "set the state of this object" does can be limited.
 class _ArrayUnpickler(pickle._Unpickler):
+    stack: list[Any]
     dispatch = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: Any) -> None:
@@ -238,6 +242,6 @@ class _ArrayUnpickler(pickle._Unpickler):
     def load_build(self) -> None:
         if not isinstance(self.stack[-2], (_Array, _Dtype)):
             raise _Forbidden(f"state of a {type(self.stack[-2]).__name__}")
-        super().load_build()
+        super().load_build()  # type: ignore[misc]  # of the unpickler in Python, which type stubs leave out
 
-    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.BUILD[0]] = load_build  # type: ignore[assignment]

@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -99,7 +100,7 @@ class Checkpointer:
         self._processes = processes
         self._folder = None if self._output_dir is None else CheckpointFolder(self._output_dir, keep=keep)
         self._best: dict[str, dict[str, float]] = {}
-        self._random_states: list[Mapping[str, object]] = []
+        self._random_states: list[Mapping[str, Any]] = []
 
     def note_validation(self, scores: Mapping[str, float], *, iteration: int) -> None:
         """Keeps the best mAP per data set; it goes into the next checkpoint. NaN (no ground truth) does not count."""
@@ -112,8 +113,8 @@ class Checkpointer:
         name: str,
         *,
         iteration: int,
-        extra: Mapping[str, object] | None = None,
-        random_states: Sequence[Mapping[str, object]] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        random_states: Sequence[Mapping[str, Any]] | None = None,
     ) -> pathlib.Path | None:
         """Writes `<name>.pth`, then notes it in `last_checkpoint`. All processes call it; the first one writes.
 
@@ -158,7 +159,7 @@ class Checkpointer:
             lambda: folder.write(name, self._content(iteration), iteration=iteration, is_last=False)
         )
 
-    def current_random_state(self) -> dict[str, object]:
+    def current_random_state(self) -> dict[str, Any]:
         """This process's random generators, for `save`."""
         return random_state.capture(self._device())
 
@@ -177,7 +178,7 @@ class Checkpointer:
                 self._processes.rank,
             )
 
-    def set_random_state(self, state: Mapping[str, object]) -> None:
+    def set_random_state(self, state: Mapping[str, Any]) -> None:
         """Sets this process's generators to what `current_random_state` found."""
         random_state.restore(state, device=self._device())
 
@@ -199,10 +200,10 @@ class Checkpointer:
         Raises:
             CheckpointError: a file is missing, damaged or does not fit.
         """
-        last = last_checkpoint.read_last(self._output_dir) if self._output_dir is not None else None
-        if last is not None:
+        folder = self._output_dir
+        if folder is not None and (last := last_checkpoint.read_last(folder)) is not None:
             path, content = last
-            self._tell_of_last(path, weight, transfer=transfer, no_head=no_head)
+            self._tell_of_last(folder / last_checkpoint.NAME, path, weight, transfer=transfer, no_head=no_head)
             return self._resume(path, content, adjust_lr=adjust_lr, from_last=True)
         if not weight:
             unused = ", ".join(_given(transfer=transfer, no_head=no_head, adjust_lr=adjust_lr))
@@ -231,19 +232,19 @@ class Checkpointer:
         Raises:
             CheckpointError: a file is missing, damaged or does not fit, or there is none.
         """
-        named = last_checkpoint.named_file(self._output_dir) if self._output_dir is not None else None
+        folder, content = self._output_dir, None
         if command_line:
-            path, content, why = pathlib.Path(command_line), None, "given on the command line"
-            if named is not None:
-                why += f"; {self._output_dir / last_checkpoint.NAME} is not used"
-        elif named is not None:
-            path, content = last_checkpoint.read_last(self._output_dir)
-            why = f"from {self._output_dir / last_checkpoint.NAME}"
+            path, why = pathlib.Path(command_line), "given on the command line"
+            if folder is not None and last_checkpoint.named_file(folder) is not None:
+                why += f"; {folder / last_checkpoint.NAME} is not used"
+        elif folder is not None and (last := last_checkpoint.read_last(folder)) is not None:
+            path, content = last
+            why = f"from {folder / last_checkpoint.NAME}"
         elif config:
-            path, content, why = pathlib.Path(config), None, "MODEL.WEIGHT of the configuration file"
+            path, why = pathlib.Path(config), "MODEL.WEIGHT of the configuration file"
         else:
             raise CheckpointError(
-                f"there are no weights to test: MODEL.WEIGHT is empty and {self._output_dir or '(no OUTPUT_DIR)'} "
+                f"there are no weights to test: MODEL.WEIGHT is empty and {folder or '(no OUTPUT_DIR)'} "
                 "holds no last_checkpoint. Train first, or give MODEL.WEIGHT path/to/file.pth at the end of the line."
             )
         logger.info("Testing %s (%s)", path, why)
@@ -257,12 +258,12 @@ class Checkpointer:
             )
         return describe(content, path, report=report, iteration=finished_iterations(content, path))
 
-    def _content(self, iteration: int) -> dict[str, object]:
+    def _content(self, iteration: int) -> dict[str, Any]:
         """What a test or a new run takes."""
         classes: dict[str, list] = {"ids": list(self._class_ids), "names": list(self._class_names)}
         if self._class_counts:
             classes["counts"] = list(self._class_counts)
-        content: dict[str, object] = {
+        content: dict[str, Any] = {
             "model": self._model.state_dict(),
             "iteration": int(iteration),
             "best": copy.deepcopy(self._best),
@@ -274,9 +275,9 @@ class Checkpointer:
             content[AVERAGED] = self._parts[AVERAGED].state_dict()
         return content
 
-    def _run_content(self, random_states: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    def _run_content(self, random_states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What a resumed run takes besides."""
-        content: dict[str, object] = {name: part.state_dict() for name, part in self._parts.items()}
+        content: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
         content["random_states"] = [dict(state) for state in random_states]
         content["data"] = dict(self._facts)
         if self._optimizer is not None:
@@ -292,7 +293,7 @@ class Checkpointer:
     def _load(
         self,
         path: pathlib.Path,
-        content: Mapping[str, object],
+        content: Mapping[str, Any],
         *,
         no_head: bool = False,
         advice: str = "",
@@ -327,8 +328,8 @@ class Checkpointer:
         elif report.rows is not None and not report.rows.carried:
             logger.warning("%s has no class of the same name: the last layer starts as initialised.", path)
 
-    def _tell_of_last(self, path: pathlib.Path, weight: str, *, transfer: bool, no_head: bool) -> None:
-        note = self._output_dir / last_checkpoint.NAME
+    @staticmethod
+    def _tell_of_last(note: pathlib.Path, path: pathlib.Path, weight: str, *, transfer: bool, no_head: bool) -> None:
         unused = [f"MODEL.WEIGHT {weight}"] if weight else []
         unused += _given(transfer=transfer, no_head=no_head)
         logger.warning(
@@ -342,7 +343,7 @@ class Checkpointer:
     def _resume(
         self,
         path: pathlib.Path,
-        content: Mapping[str, object],
+        content: Mapping[str, Any],
         *,
         adjust_lr: bool,
         no_head: bool = False,
@@ -372,7 +373,7 @@ class Checkpointer:
         restore_parts(self._parts, content, source=path)
         tell_changed_facts(self._facts, content, source=path)
         state = describe(content, path, report=report, iteration=iteration, resumed=True)
-        self._best = copy.deepcopy(dict(state.best))
+        self._best = {name: dict(figures) for name, figures in state.best.items()}
         self._random_states = list(content.get("random_states", ()))
         self.restore_random_state()
         schedule = "this configuration's schedule (--adjust-lr)" if adjust_lr else "its learning rate schedule"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 from torch import Tensor
@@ -90,7 +91,7 @@ def clean(value: object, *, longest: int = 120) -> str:
     return text if len(text) <= longest else text[:longest] + "..."
 
 
-def _kind(content: Mapping[str, object], path: pathlib.Path) -> str:
+def _kind(content: Mapping[str, Any], path: pathlib.Path) -> str:
     if isinstance(content["model"], Caffe2Weights):
         return "Caffe2 weights (pickled arrays)"
     form = " (the format before 1.6)" if file_format(path) == LEGACY else ""
@@ -162,7 +163,7 @@ def _tensors(value: object) -> Iterator[Tensor]:
             waiting.extend(each.values() if isinstance(each, Mapping) else each)
 
 
-def _bytes(tensors: object) -> int:
+def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

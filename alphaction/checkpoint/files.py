@@ -8,6 +8,7 @@ import pickle
 import tarfile
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ ZIP, LEGACY, CAFFE2 = "PyTorch", "PyTorch before 1.6", "Caffe2 (pickled arrays)"
 _PRETRAINED_FOLDER = "models/pretrained_models"
 
 
-def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str, object]:
+def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str, Any]:
     """Reads `{"model": {name: tensor}, ...}` or a bare `{name: tensor}` to the CPU.
 
     Large files are mapped into memory, not copied: tensors are read when they are used.

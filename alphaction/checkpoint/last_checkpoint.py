@@ -6,6 +6,7 @@ import logging
 import math
 import pathlib
 import re
+from typing import Any
 
 from alphaction.checkpoint.files import read_checkpoint
 from alphaction.errors import CheckpointError
@@ -42,7 +43,7 @@ def named_file(output_dir: pathlib.Path) -> pathlib.Path | None:
     return output_dir / named
 
 
-def read_last(output_dir: pathlib.Path) -> tuple[pathlib.Path, dict[str, object]] | None:
+def read_last(output_dir: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]] | None:
     """The checkpoint to continue from and its content; None when there is no `last_checkpoint`.
 
     If the named file is missing or damaged, the newest whole `model_*.pth` of the folder takes its place.
@@ -92,7 +93,7 @@ def _periodic(output_dir: pathlib.Path, *, up_to: float = math.inf) -> list[path
     return [path for number, path in sorted(numbered, reverse=True) if number <= up_to]
 
 
-def _newest_whole(output_dir: pathlib.Path, *, exclude: pathlib.Path) -> tuple[pathlib.Path, dict[str, object]] | None:
+def _newest_whole(output_dir: pathlib.Path, *, exclude: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]] | None:
     """The whole checkpoint with the highest iteration among `model_<number>.pth` and `model_final.pth`.
 
     Not one of a later iteration than `exclude`: it would be of an earlier run in this folder.
@@ -107,7 +108,7 @@ def _newest_whole(output_dir: pathlib.Path, *, exclude: pathlib.Path) -> tuple[p
     return max(whole, key=lambda each: int(each[1].get("iteration", 0)), default=None)
 
 
-def _first_whole(paths: list[pathlib.Path]) -> tuple[pathlib.Path, dict[str, object]] | None:
+def _first_whole(paths: list[pathlib.Path]) -> tuple[pathlib.Path, dict[str, Any]] | None:
     for path in paths:
         if path.is_file():
             try:

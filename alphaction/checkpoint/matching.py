@@ -205,11 +205,12 @@ def unwrap(model: nn.Module) -> nn.Module:
     """The model inside DistributedDataParallel, DataParallel or torch.compile."""
     while True:
         if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod
+            inner = model.module
         else:
+            inner = getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
             return model
+        model = inner
 
 
 def without_wrapper(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +13,15 @@ import torch
 logger = logging.getLogger(__name__)
 
 
-def capture(device: torch.device) -> dict[str, object]:
+def capture(device: torch.device) -> dict[str, Any]:
     """States of Python's, numpy's and torch's generators, and of `device`'s own if it is not the CPU."""
     version, numbers, gauss = random.getstate()
     name, words, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (libraries draw from it)
-    states: dict[str, object] = {
+    states: dict[str, Any] = {
         "python": {"version": version, "numbers": torch.tensor(numbers, dtype=torch.int64), "gauss": gauss},
         "numpy": {
             "name": str(name),
-            "words": torch.from_numpy(words.astype(np.int64)),
+            "words": torch.from_numpy(np.asarray(words).astype(np.int64)),
             "position": int(position),
             "has_gauss": int(has_gauss),
             "cached": float(cached),
@@ -33,7 +34,7 @@ def capture(device: torch.device) -> dict[str, object]:
     return states
 
 
-def restore(states: Mapping[str, object], *, device: torch.device) -> None:
+def restore(states: Mapping[str, Any], *, device: torch.device) -> None:
     """Sets the generators to what `capture` found."""
     python, numpy = states["python"], states["numpy"]
     random.setstate((python["version"], tuple(python["numbers"].tolist()), python["gauss"]))

@@ -11,7 +11,7 @@ import pickle
 import re
 import types
 from collections.abc import Callable, Mapping
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -51,7 +51,9 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_BUILTINS: dict[str, type] = {kind.__name__: kind for kind in (dict, list, set, tuple, int, float, bool, str)}
+_BUILTINS: dict[str, Callable[..., object]] = {
+    kind.__name__: kind for kind in (dict, list, set, tuple, int, float, bool, str)
+}
 
 _GLOBALS: dict[tuple[str, str], Callable[..., object]] = {
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
@@ -66,7 +68,8 @@ _GLOBALS: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("alphaction.structures.memory_pool", "MemoryPool"): type("MemoryPool", (_Object,), {}),
     ("alphaction.structures.bounding_box", "BoxList"): type("BoxList", (_Object,), {}),
-} | {(module, name): kind for module in ("builtins", "__builtin__") for name, kind in _BUILTINS.items()}
+    **{(module, name): kind for module in ("builtins", "__builtin__") for name, kind in _BUILTINS.items()},
+}
 
 
 class _Unpickler(pickle.Unpickler):
@@ -85,7 +88,7 @@ def _load(file: IO[bytes], *, encoding: str = "utf-8", **_: object) -> object:
 RESTRICTED_PICKLE = types.SimpleNamespace(Unpickler=_Unpickler, load=_load, __name__=__name__)
 
 
-def to_plain(value: object) -> object:
+def to_plain(value: Any) -> Any:
     """Stand-ins and special dicts as plain dicts: a memory pool becomes movie -> second -> attributes of the boxes."""
     if isinstance(value, _Object):
         attributes = to_plain(vars(value))

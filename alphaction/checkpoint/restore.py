@@ -6,7 +6,7 @@ import copy
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -33,9 +33,9 @@ _OPTIMIZER_SETTINGS = ("momentum", "betas", "weight_decay")
 class Schedule(Protocol):
     """What is asked of a learning rate schedule (see `solver/lr_schedule.py`)."""
 
-    def state_dict(self) -> dict[str, object]: ...
+    def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(self, state_dict: Mapping[str, object]) -> None: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None: ...
 
     def set_epoch(self, epoch: int) -> None: ...
 
@@ -43,12 +43,12 @@ class Schedule(Protocol):
 class Part(Protocol):
     """Something else with a state of its own: averaged weights, a gradient scaler."""
 
-    def state_dict(self) -> Mapping[str, object]: ...
+    def state_dict(self) -> Mapping[str, Any]: ...
 
-    def load_state_dict(self, state_dict: Mapping[str, object], /) -> object: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> object: ...
 
 
-def restore_optimizer(optimizer: Optimizer, saved: object, *, source: pathlib.Path, advice: str) -> None:
+def restore_optimizer(optimizer: Optimizer, saved: Any, *, source: pathlib.Path, advice: str) -> None:
     """Takes over buffers, rates, decays and momentum of the file.
 
     Raises:
@@ -70,9 +70,7 @@ def restore_optimizer(optimizer: Optimizer, saved: object, *, source: pathlib.Pa
         )
 
 
-def restore_schedule(
-    scheduler: Schedule, saved: object, *, source: pathlib.Path, iteration: int, adjust_lr: bool
-) -> None:
+def restore_schedule(scheduler: Schedule, saved: Any, *, source: pathlib.Path, iteration: int, adjust_lr: bool) -> None:
     """Takes over the file's schedule, or with `adjust_lr` moves the configured one to the file's iteration.
 
     To be called after `restore_optimizer`, which brings the file's rates.
@@ -106,7 +104,7 @@ def restore_schedule(
         )
 
 
-def restore_parts(parts: Mapping[str, Part], content: Mapping[str, object], *, source: pathlib.Path) -> None:
+def restore_parts(parts: Mapping[str, Part], content: Mapping[str, Any], *, source: pathlib.Path) -> None:
     """Takes over the other parts' states, as far as file and run have them, and tells where only one of them has.
 
     Raises:
@@ -129,7 +127,7 @@ def restore_parts(parts: Mapping[str, Part], content: Mapping[str, object], *, s
                 ) from error
 
 
-def tell_changed_facts(facts: Mapping[str, int], content: Mapping[str, object], *, source: pathlib.Path) -> None:
+def tell_changed_facts(facts: Mapping[str, int], content: Mapping[str, Any], *, source: pathlib.Path) -> None:
     """Warns of other clips, another batch or seed, or another number of processes than in the interrupted run."""
     saved = entry(content, "data")
     changed = [
@@ -175,6 +173,6 @@ def _misfit(optimizer: Optimizer, saved: object) -> str:
     return ""
 
 
-def _kind(groups: Sequence[Mapping[str, object]]) -> str:
+def _kind(groups: Sequence[Mapping[str, Any]]) -> str:
     """What SOLVER.OPTIMIZER calls an optimizer with these groups; their states have nothing in common."""
     return "adamw" if any("betas" in group for group in groups) else "sgd"

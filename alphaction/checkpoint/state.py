@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -56,11 +57,11 @@ class LoadedState:
     class_counts: Sequence[int] = ()
     config_text: str = ""
     version: str = ""
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def describe(
-    content: Mapping[str, object],
+    content: Mapping[str, Any],
     path: pathlib.Path,
     *,
     report: LoadReport,
@@ -84,26 +85,26 @@ def describe(
     )
 
 
-def entry(content: Mapping[str, object], name: str) -> Mapping[str, object]:
+def entry(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """An entry that should be a dict; empty if it is missing or something else."""
     value = content.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
-def class_names(content: Mapping[str, object]) -> list[str]:
+def class_names(content: Mapping[str, Any]) -> list[str]:
     """The classes that a file names, in the order of the outputs; empty if it names none."""
     names = entry(content, "classes").get("names")
     return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
 
 
-def averaged_weights(content: Mapping[str, object]) -> dict[str, Tensor]:
+def averaged_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The averaged weights of a file by the names of its "model", empty if it has none."""
     names = without_wrapper(content["model"])
     averaged = {name.removeprefix("module."): value for name, value in entry(content, AVERAGED).items()}
     return {name: value for name, value in averaged.items() if name in names and isinstance(value, Tensor)}
 
 
-def finished_iterations(content: Mapping[str, object], path: pathlib.Path) -> int:
+def finished_iterations(content: Mapping[str, Any], path: pathlib.Path) -> int:
     """The entry "iteration" of a file, 0 if it has none."""
     iteration = content.get("iteration", 0)
     if not isinstance(iteration, int) or iteration < 0:
@@ -111,7 +112,7 @@ def finished_iterations(content: Mapping[str, object], path: pathlib.Path) -> in
     return iteration
 
 
-def check_plain(value: object, *, where: str) -> None:
+def check_plain(value: Any, *, where: str) -> None:
     """Refuses what could not be read back without running code."""
     if value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str):
         return

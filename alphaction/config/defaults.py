@@ -150,9 +150,11 @@ _C.TEST.EXTEND_SCALE = (0.1, 0.05)
 _C.TEST.BOX_THRESH = 0.8
 # Action scores below this are left out of the results; in [0, 1].
 _C.TEST.ACTION_THRESH = 0.05
-# Ours. The persons: "detected" (the set's person box file), "ground_truth" (the annotated ones; the mAP is then an
-# upper bound), "both" (a test goes over the set twice; the difference is the detector's share; validations during
-# training take the detected ones), "auto" (detected ones where the set has such a file).
+# Ours. The persons: "detected" (the set's person box file), "head" (those that MODEL.ROI_PERSON_HEAD finds),
+# "ground_truth" (the annotated ones; the mAP is then an upper bound), "both" (a test goes over the set twice, with the
+# annotated ones and with those that "auto" means; the difference is the detector's share; validations during training
+# take the latter only), "auto" (detected where the set has such a file, else head where it is active, else the
+# annotated ones).
 _C.TEST.BOXES = "auto"
 # Ours. Overlap (intersection over union) at which a box counts as found; in (0, 1].
 _C.TEST.IOU_THRESH = 0.5

@@ -31,6 +31,8 @@ ITEM_TYPES: dict[str, type] = {
     "SOLVER.STEPS": int,
     "SOLVER.ADAMW_BETAS": float,
     "MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS": float,
+    "MODEL.ROI_PERSON_HEAD.ANCHOR_SIZES": float,
+    "MODEL.ROI_PERSON_HEAD.ANCHOR_RATIOS": float,
     "TEST.EXTEND_SCALE": float,
     "TEST.IOU_THRESHOLDS": float,
 }

@@ -68,6 +68,31 @@ MODEL.ROI_ACTION_HEAD.CLASS_WEIGHTS = ()
 # 1 = fully; in [0, 1]. A factor on top of CLASS_WEIGHTS.
 MODEL.ROI_ACTION_HEAD.CLASS_BALANCE = 0.0
 
+# -------------------------------------------------------------------------------------------------- person head, ours
+# Ours. Finds the persons itself, on the slow pathway's map at the keyframe, so that no file of boxes is needed.
+MODEL.ROI_PERSON_HEAD = CN()
+# Whether the head exists: it is trained on the annotated persons, and tests can take its boxes (TEST.BOXES).
+MODEL.ROI_PERSON_HEAD.ACTIVE = False
+# Channels that the map is reduced to, and width of the head's two linear layers; at least 1.
+MODEL.ROI_PERSON_HEAD.CHANNELS = 256
+MODEL.ROI_PERSON_HEAD.MLP_HEAD_DIM = 1024
+# Sizes of the anchors, root of width times height, in pixels of the resized clip; numbers above 0, at least one.
+MODEL.ROI_PERSON_HEAD.ANCHOR_SIZES = (32.0, 64.0, 128.0, 256.0)
+# Shapes of the anchors, height over width; numbers above 0, at least one.
+MODEL.ROI_PERSON_HEAD.ANCHOR_RATIOS = (0.5, 1.0, 2.0)
+# Proposals per clip that the second stage looks at, and those of them that it is trained on; at least 1.
+MODEL.ROI_PERSON_HEAD.PROPOSALS = 300
+MODEL.ROI_PERSON_HEAD.SAMPLES = 128
+# Of two found persons that overlap more than this (intersection over union) the better one stays; in [0, 1].
+MODEL.ROI_PERSON_HEAD.NMS_THRESH = 0.5
+# Most persons that are found in a clip, those of highest score; at least 1. The lowest score is TEST.BOX_THRESH.
+MODEL.ROI_PERSON_HEAD.MAX_PERSONS = 20
+# Factors of the four losses, at least 0: person or not at an anchor, where exactly; the same for a proposal.
+MODEL.ROI_PERSON_HEAD.OBJECTNESS_LOSS_WEIGHT = 1.0
+MODEL.ROI_PERSON_HEAD.RPN_BOX_LOSS_WEIGHT = 1.0
+MODEL.ROI_PERSON_HEAD.PERSON_LOSS_WEIGHT = 1.0
+MODEL.ROI_PERSON_HEAD.PERSON_BOX_LOSS_WEIGHT = 1.0
+
 # -------------------------------------------------------------------------------------------------------- backbone
 MODEL.BACKBONE = CN()
 # "Slowfast-Resnet50", "Slowfast-Resnet101"; ours: "Slowfast-Tiny" (shallow and narrow, for small data and processors).

@@ -87,8 +87,8 @@ def reference_page() -> str:
             lines += [comments[section], ""]
         lines += ["| key | default | allowed | meaning |", "| --- | --- | --- | --- |"]
         for text in texts:
-            cells = (f"`{text.key.rpartition('.')[2]}`", f"`{text.default}`", text.allowed)
-            cells += ("as above" if text.shares else text.meaning,)
+            cells = [f"`{text.key.rpartition('.')[2]}`", f"`{text.default}`", text.allowed]
+            cells.append("as above" if text.shares else text.meaning)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

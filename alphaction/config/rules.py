@@ -39,6 +39,9 @@ _BELOW_ONE = Rule("0 or more and below 1", lambda value: 0 <= value < 1)
 _FINITE = Rule("a finite number", math.isfinite)
 _COUNT = _at_least(1)
 _NOT_NEGATIVE = _at_least(0)
+_SOME_POSITIVE = Rule(
+    "one number above 0 or more", lambda value: len(value) > 0 and all(0 < item < math.inf for item in value)
+)
 _NAMES = Rule("names that are not empty", lambda value: all(name.strip() for name in value))
 
 #: Keys of which any value of their type is fine (besides all the True/False keys).
@@ -68,6 +71,18 @@ RULES: dict[str, Rule] = {
         "numbers, each 0 or more", lambda value: all(map(_NOT_NEGATIVE.holds, value))
     ),
     "MODEL.ROI_ACTION_HEAD.CLASS_BALANCE": _SHARE,
+    "MODEL.ROI_PERSON_HEAD.CHANNELS": _COUNT,
+    "MODEL.ROI_PERSON_HEAD.MLP_HEAD_DIM": _COUNT,
+    "MODEL.ROI_PERSON_HEAD.ANCHOR_SIZES": _SOME_POSITIVE,
+    "MODEL.ROI_PERSON_HEAD.ANCHOR_RATIOS": _SOME_POSITIVE,
+    "MODEL.ROI_PERSON_HEAD.PROPOSALS": _COUNT,
+    "MODEL.ROI_PERSON_HEAD.SAMPLES": _COUNT,
+    "MODEL.ROI_PERSON_HEAD.NMS_THRESH": _SHARE,
+    "MODEL.ROI_PERSON_HEAD.MAX_PERSONS": _COUNT,
+    "MODEL.ROI_PERSON_HEAD.OBJECTNESS_LOSS_WEIGHT": _NOT_NEGATIVE,
+    "MODEL.ROI_PERSON_HEAD.RPN_BOX_LOSS_WEIGHT": _NOT_NEGATIVE,
+    "MODEL.ROI_PERSON_HEAD.PERSON_LOSS_WEIGHT": _NOT_NEGATIVE,
+    "MODEL.ROI_PERSON_HEAD.PERSON_BOX_LOSS_WEIGHT": _NOT_NEGATIVE,
     "MODEL.BACKBONE.CONV_BODY": _one_of(*BODIES),
     "MODEL.BACKBONE.BN_MOMENTUM": _SHARE,
     "MODEL.BACKBONE.BN_EPSILON": _POSITIVE,
@@ -151,7 +166,7 @@ RULES: dict[str, Rule] = {
     "TEST.EXTEND_SCALE": _several(2, _NOT_NEGATIVE),
     "TEST.BOX_THRESH": _SHARE,
     "TEST.ACTION_THRESH": _SHARE,
-    "TEST.BOXES": _one_of("auto", "detected", "ground_truth", "both"),
+    "TEST.BOXES": _one_of("auto", "detected", "head", "ground_truth", "both"),
     "TEST.IOU_THRESH": Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
     "TEST.IOU_THRESHOLDS": Rule(
         "numbers, each above 0 and at most 1", lambda value: all(0 < item <= 1 for item in value)

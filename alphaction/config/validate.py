@@ -41,7 +41,7 @@ def validate(cfg: CfgNode, *, world_size: int = 1) -> None:
     # A key that is wrong by itself says nothing about those beside it.
     wrong = {line.partition(":")[0] for line in faults}
     values.update({key: defaults[key] for key in wrong & defaults.keys()})
-    for check in (_classes, _pathways, _sizes, _interaction):
+    for check in (_classes, _pathways, _person_head, _sizes, _interaction):
         faults += [fault.line for fault in check(values) if not wrong.intersection(fault.keys)]
     for key in ("SOLVER.VIDEOS_PER_BATCH", "TEST.VIDEOS_PER_BATCH"):
         if key not in wrong and values[key] % world_size:
@@ -134,6 +134,22 @@ def _pathways(values: _Values) -> _Faults:
     elif not frames % tau:
         for pathway, count in (("SLOW", frames // tau), ("FAST", frames // tau * alpha)):
             yield from _frame_groups(values, pathway, count)
+
+
+def _person_head(values: _Values) -> _Faults:
+    active, slow, boxes = "MODEL.ROI_PERSON_HEAD.ACTIVE", "MODEL.BACKBONE.SLOWFAST.SLOW.ACTIVE", "TEST.BOXES"
+    if values[active] and not values[slow]:
+        yield _Fault(
+            f"{active}: got True, but persons are found on the slow pathway's map; expected {slow} True, or {active} "
+            "False",
+            (active, slow),
+        )
+    if values[boxes] == "head" and not values[active]:
+        yield _Fault(
+            f'{boxes}: got "head", but the network has no person head; expected {active} True (and weights that were '
+            "trained with it), or another value",
+            (boxes, active),
+        )
 
 
 def _frame_groups(values: _Values, pathway: str, frames: int) -> _Faults:

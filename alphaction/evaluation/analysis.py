@@ -100,8 +100,10 @@ def judge(
         iou_thresholds=(iou_threshold,),
         excluded_images=excluded,
     )
-    rows = matches.rows
-    return Judged(rows.image, rows.box, rows.label, rows.score, matches.hit[0], matches.num_ground_truth)
+    rows, score = matches.rows, matches.rows.score
+    if score is None:
+        raise ValueError("rows: got no scores")
+    return Judged(rows.image, rows.box, rows.label, score, matches.hit[0], matches.num_ground_truth)
 
 
 @dataclass(frozen=True)

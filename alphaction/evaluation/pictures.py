@@ -87,7 +87,9 @@ def draw_keyframe(
             draw_box(canvas, xyxy=guess.xyxy * zoom, colour=_PREDICTED, width=2)
     taken: list[tuple[int, int, int, int]] = []
     for i, (truth, guess) in enumerate(pairs):
-        person = truth if truth is not None else guess
+        person = truth or guess
+        if person is None:
+            raise ValueError("pairs: got one without a person")
         colour = _TRUE if truth is not None else _PREDICTED
         draw_tag(canvas, text=str(i + 1), xyxy=person.xyxy * zoom, colour=colour, taken=taken)
     height = max(len(canvas), len(panel))

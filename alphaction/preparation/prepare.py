@@ -19,6 +19,7 @@ from alphaction.preparation.prepare_write import (
     dataset_yaml,
     place_videos,
     refuse_existing,
+    store_frames,
     whole_folder,
     write_classes,
 )
@@ -89,6 +90,7 @@ def _write(made: Collected, options: Options, command: str, machine: Machine) ->
             _write_text(partial / "boxes" / f"{split}.json", json.dumps(made.boxes.of(made.splits[split])))
         write_classes(partial / "classes.txt", made.classes.list)
         place, _ = place_videos(partial, output, made.footage)
+        store_frames(partial, output, made.footage)
         text = dataset_yaml(facts.name, place, list(made.splits), with_boxes)
         (partial / "dataset.yaml").write_text(text, encoding="utf-8")
         (partial / "config.yaml").write_text(config_text(facts, plan, command=command), encoding="utf-8")

@@ -11,7 +11,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from alphaction.dataset.stored_frames import FILE_NAME
 from alphaction.errors import DataError
+from alphaction.preparation.index_videos import index_videos
 from alphaction.preparation.prepare_rows import Table
 from alphaction.preparation.prepare_videos import Footage
 from alphaction.preparation.sources import OURS
@@ -116,6 +118,13 @@ def place_videos(partial: Path, output: Path, footage: Sequence[Footage]) -> tup
                 "them into one folder"
             ) from None
     return LINKS, f"the videos lie in several folders: {output / LINKS} holds links to them"
+
+
+def store_frames(partial: Path, output: Path, footage: Sequence[Footage]) -> None:
+    """The times of the frames of all whole videos, so that training need not read them through; each is read once."""
+    videos = [str(video.path) for video in footage if not video.clips]
+    if videos:
+        index_videos(partial / FILE_NAME, videos, folder=str(output))
 
 
 def dataset_yaml(name: str, videos: str, splits: Sequence[str], with_boxes: Sequence[str]) -> str:

@@ -11,7 +11,9 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -71,7 +73,7 @@ class WarmupSchedule(LRScheduler):
         """Fraction of the base rates after `epoch` finished iterations."""
         raise NotImplementedError
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The rate of every group at `last_epoch`; called by `step()`."""
         factor = self.factor(self.last_epoch)
         return [base_lr * factor for base_lr in self.base_lrs]
@@ -85,7 +87,7 @@ class WarmupSchedule(LRScheduler):
             group["lr"] = rate
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """The schedule without its position: kind, warm-up and the numbers of the kind. Plain values."""
         return {
             "schedule": self.kind,
@@ -94,7 +96,7 @@ class WarmupSchedule(LRScheduler):
             "warmup_method": self.warmup.method,
         }
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Settings, base rates and position. Plain values only."""
         return self.settings() | {
             "base_lrs": [float(rate) for rate in self.base_lrs],
@@ -103,7 +105,7 @@ class WarmupSchedule(LRScheduler):
             "_last_lr": [float(rate) for rate in self._last_lr],
         }
 
-    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over a saved schedule, the original's too: base rates, milestones, gamma, warm-up and position.
 
         The optimizer's present rates stay as they are: they come with the optimizer's own state.
@@ -121,14 +123,14 @@ class WarmupSchedule(LRScheduler):
                 f"this optimizer {len(self.optimizer.param_groups)}"
             )
         self._load_settings(state_dict)
-        self.base_lrs = base_lrs
+        self.base_lrs = [*base_lrs]
         self.last_epoch = int(state_dict["last_epoch"])
         self._step_count = int(state_dict.get("_step_count", self.last_epoch + 1))
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
         for group, base_lr in zip(self.optimizer.param_groups, base_lrs, strict=True):
             group["initial_lr"] = base_lr
 
-    def _load_settings(self, state: Mapping[str, object]) -> None:
+    def _load_settings(self, state: Mapping[str, Any]) -> None:
         self.warmup = Warmup(
             factor=float(state.get("warmup_factor", self.warmup.factor)),
             iters=int(state.get("warmup_iters", self.warmup.iters)),
@@ -164,10 +166,10 @@ class WarmupMultiStep(WarmupSchedule):
     def factor(self, epoch: int) -> float:
         return self.warmup.at(epoch) * self.gamma ** bisect_right(self.milestones, epoch)
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         return super().settings() | {"milestones": list(self.milestones), "gamma": self.gamma}
 
-    def _load_settings(self, state: Mapping[str, object]) -> None:
+    def _load_settings(self, state: Mapping[str, Any]) -> None:
         super()._load_settings(state)
         self.milestones = [int(milestone) for milestone in state.get("milestones", self.milestones)]
         self.gamma = float(state.get("gamma", self.gamma))
@@ -197,10 +199,10 @@ class HalfPeriodCosine(WarmupSchedule):
             return self.warmup.at(epoch)
         return 0.5 * (math.cos(math.pi * min(epoch, self.max_iter) / self.max_iter) + 1.0)
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         return super().settings() | {"max_iter": self.max_iter}
 
-    def _load_settings(self, state: Mapping[str, object]) -> None:
+    def _load_settings(self, state: Mapping[str, Any]) -> None:
         super()._load_settings(state)
         # The original's files spell it in the plural.
         self.max_iter = int(state.get("max_iter", state.get("max_iters", self.max_iter)))

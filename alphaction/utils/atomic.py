@@ -35,9 +35,7 @@ def atomic_write(path: str | os.PathLike[str], *, text: bool = False) -> Iterato
     # Not tempfile.mkstemp: its files are readable by their owner alone, whatever the umask says.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        with open(
-            descriptor, "w" if text else "wb", **({"encoding": "utf-8", "newline": "\n"} if text else {})
-        ) as file:
+        with _opened(descriptor, text=text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -47,6 +45,10 @@ def atomic_write(path: str | os.PathLike[str], *, text: bool = False) -> Iterato
             os.unlink(temporary)
         raise
     _flush_folder(target.parent)
+
+
+def _opened(descriptor: int, *, text: bool) -> IO:
+    return open(descriptor, "w", encoding="utf-8", newline="\n") if text else open(descriptor, "wb")
 
 
 def write_text(path: str | os.PathLike[str], *, text: str) -> None:
