@@ -170,8 +170,8 @@ def _add_group(group: Sequence[Source], job: _Job) -> None:
         result.written.setdefault((video.name, time), record.time)
         result.sizes.setdefault(video.name, record.size if all(record.size) else (video.info.height, video.info.width))
         result.sides.setdefault(video.name, set()).add(source.path)
-    outside: list[bool] = ((corners[boxed] < -1e-3) | (corners[boxed] > 1 + 1e-3)).any(axis=1).tolist()
-    result.clipped += sum(out and i not in bad for i, out in zip(boxed, outside, strict=True))
+    outside = np.any((corners[boxed] < -1e-3) | (corners[boxed] > 1 + 1e-3), axis=1)
+    result.clipped += sum(bool(out) and i not in bad for i, out in zip(boxed, outside, strict=True))
 
 
 def _base(source: Source, records: Sequence[Record], videos: Sequence[Footage], reading: Reading, files: str) -> Base:
