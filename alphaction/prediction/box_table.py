@@ -1,0 +1,163 @@
+"""Reads person boxes of one video from a file: a table (CSV), the box files of data sets (JSON), or earlier results.
+
+Shapes: B boxes of the file, M moments.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from alphaction.dataset.raw import parse_file_name
+from alphaction.errors import DataError
+from alphaction.prediction.jsonl import read_detections
+from alphaction.prediction.persons import Seen
+
+COLUMNS = ("time", "x1", "y1", "x2", "y2", "score", "track")
+_FORMS = (
+    "expected a table time,x1,y1,x2,y2[,score[,track]] (seconds and pixels), the detections.jsonl of an earlier "
+    'prediction, or JSON: {"VIDEO/SECONDS.jpg": [{"bbox": [x, y, width, height], "score"}, ...]} or a list of '
+    '{"image_id": "VIDEO/SECONDS", "bbox", "score"}'
+)
+_SAME = 1e-4  # seconds: times that differ by less are one moment
+
+
+class FilePersons:
+    """The persons that a file tells, at the moments of the file.
+
+    Args:
+        path: the file.
+        video: name of the video without its suffix, for files that hold boxes of several.
+
+    Raises:
+        DataError: missing, of another form, a row is wrong, or it has no boxes of this video.
+    """
+
+    looks = False
+
+    def __init__(self, path: str, *, video: str) -> None:
+        rows = _read(Path(path), video)
+        order = np.argsort(rows[:, 0], kind="stable")
+        self._rows = rows[order]
+        steps = np.diff(self._rows[:, 0], prepend=-math.inf)
+        self._first = np.flatnonzero(steps > _SAME)
+        self._times = self._rows[self._first, 0]
+        self._tracked = bool(len(rows)) and bool(np.isfinite(rows[:, 6]).all())
+
+    def find(self, time: float, image: np.ndarray | None = None) -> Seen:
+        moment = int(np.searchsorted(self._times, time - _SAME))
+        if moment == len(self._times) or abs(self._times[moment] - time) > _SAME:
+            return Seen()
+        ends = [*self._first[1:].tolist(), len(self._rows)]
+        rows = self._rows[self._first[moment] : ends[moment]]
+        tracks = rows[:, 6].astype(np.int64) if self._tracked else None
+        return Seen(rows[:, 1:5].astype(np.float32), rows[:, 5].astype(np.float32), tracks)
+
+    def times(self, start: float, end: float, rate: float) -> list[float]:
+        """The file's moments, at least 1 / rate apart.
+
+        Where the file has nothing for more than two of its usual steps, nobody is there: a moment without persons
+        follows the last one, and another comes before the next one.
+        """
+        inside = self._times[(self._times >= start - _SAME) & (self._times <= end + _SAME)]
+        chosen: list[float] = []
+        for time in inside.tolist():
+            if not chosen or time - chosen[-1] >= 1 / rate - _SAME:
+                chosen.append(time)
+        if len(chosen) < 2:
+            return chosen
+        step = float(np.median(np.diff(chosen)))
+        filled = chosen[:1]
+        for time in chosen[1:]:
+            if time - filled[-1] > 2 * step + _SAME:
+                filled += [filled[-1] + step, time - step]
+            filled.append(time)
+        return filled
+
+
+def _read(path: Path, video: str) -> np.ndarray:
+    """float64 [B, 7] in the order of `COLUMNS`, NaN for an unknown track."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(
+            f"--boxes: got {str(path)!r}, which is no file; expected auto, head, detector or a file of boxes"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the box file cannot be read ({error})") from None
+    if path.suffix.lower() == ".jsonl":
+        rows = list(_from_detections(path))
+    elif text.lstrip()[:1] in ("{", "["):
+        rows = _from_json(text, path, video)
+    else:
+        rows = list(_from_table(text, path))
+    values = np.array(rows, np.float64).reshape(-1, len(COLUMNS))
+    if not len(values):
+        raise DataError(f"{path}: has no boxes. {_FORMS.capitalize()}")
+    wrong = np.flatnonzero(~np.isfinite(values[:, :6]).all(axis=1) | (values[:, 0] < 0))
+    if len(wrong):
+        shown = ", ".join(f"{value:g}" for value in values[wrong[0], :6])
+        raise DataError(f"{path}: box {wrong[0] + 1} is {shown}; expected numbers time,x1,y1,x2,y2,score, time >= 0")
+    return values
+
+
+def _from_table(text: str, path: Path) -> Iterable[list[float]]:
+    lines = [(number, row) for number, row in enumerate(csv.reader(io.StringIO(text)), 1) if any(row)]
+    if not lines:
+        return
+    columns: Sequence[str] = COLUMNS[: len(lines[0][1])]
+    header = [name.strip().lower() for name in lines[0][1]]
+    if "time" in header:
+        columns, lines = header, lines[1:]
+        missing = [name for name in COLUMNS[:5] if name not in header]
+        if missing:
+            raise DataError(f"{path}: the table has no column {missing[0]!r}, it has {', '.join(header)}. {_FORMS}")
+    for number, row in lines:
+        try:
+            if len(row) < 5 or len(row) != len(columns):
+                raise ValueError
+            cells = {name: float(cell) if cell.strip() else math.nan for name, cell in zip(columns, row, strict=True)}
+        except ValueError:
+            raise DataError(f"{path}, line {number}: got {','.join(row)!r}; {_FORMS}") from None
+        yield [cells.get(name, {"score": 1.0}.get(name, math.nan)) for name in COLUMNS]
+
+
+def _from_detections(path: Path) -> Iterable[list[float]]:
+    """Earlier results."""
+    for moment in read_detections(path)[1]:
+        for person in moment.persons:
+            yield [moment.time, *person.box, person.box_score, person.track]
+
+
+def _from_json(text: str, path: Path, video: str) -> list[list[float]]:
+    try:
+        content = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: the box file is not valid JSON ({error})") from None
+    if isinstance(content, Mapping):
+        pairs = [(image, box) for image, boxes in content.items() if isinstance(boxes, list) for box in boxes]
+    else:
+        pairs = [(box.get("image_id") if isinstance(box, Mapping) else None, box) for box in content]
+    by_video: dict[str, list[list[float]]] = {}
+    for number, (image, box) in enumerate(pairs, 1):
+        key = parse_file_name(image) if isinstance(image, str) else None
+        if key is None:
+            raise DataError(
+                f"{path}: box {number} belongs to image {image!r}, which tells neither video nor second; {_FORMS}"
+            )
+        try:
+            x, y, width, height = (float(value) for value in box["bbox"])
+            row = [key[1], x, y, x + max(width - 1, 0), y + max(height - 1, 0), float(box.get("score", 1.0)), math.nan]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise DataError(f"{path}: box {number} is {str(box)[:80]!r}; {_FORMS}") from None
+        by_video.setdefault(key[0], []).append(row)
+    if len(by_video) > 1 and video not in by_video:
+        names = ", ".join(list(by_video)[:5])
+        raise DataError(f"{path}: has boxes of {len(by_video)} videos ({names}, ...), but none of {video!r}")
+    return by_video.get(video) or next(iter(by_video.values()), [])
