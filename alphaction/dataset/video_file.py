@@ -16,9 +16,10 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
+from alphaction.dataset.frame_forms import FrameConverter
 from alphaction.dataset.frame_index import FrameIndex, index_packets
+from alphaction.dataset.wanted_frames import Receiver, WantedFrames, runs_between_keys
 from alphaction.errors import VideoError
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class VideoFile:
         self._threads = threads
         self._index: FrameIndex | None = None
         self._seeks_late = False
-        self._rgb = VideoReformatter()  # one for all frames: setting up a conversion costs more than converting
+        self._converter = FrameConverter()
         self._open()
 
     def close(self) -> None:
@@ -134,31 +135,49 @@ class VideoFile:
         return VideoInfo(width=width, height=height, fps=fps, duration=duration, frames=frames)
 
     def read(self, numbers: np.ndarray, *, scan: bool = True) -> list[np.ndarray]:
-        """Frames by their number in the order of showing, each uint8 [h, w, 3] RGB.
-
-        Numbers past the end give the last frame. Each frame is decoded and converted once, however often it is named.
+        """Frames by their number in the order of showing, each uint8 [h, w, 3] RGB, as `visit` finds them.
 
         Args:
-            numbers: int64 [P], >= 0, any order.
+            numbers, scan: as for `visit`.
+        """
+        images: dict[int, np.ndarray] = {}
+
+        def keep(places: np.ndarray, frame: av.VideoFrame) -> None:
+            images.update(dict.fromkeys(places.tolist(), self._converter.rgb(frame)))
+
+        self.visit(numbers, keep, scan=scan)
+        return [images[place] for place in range(len(numbers))]
+
+    def visit(self, numbers: np.ndarray, receive: Receiver, *, scan: bool = True) -> None:
+        """Hands over frames as they are decoded, so that no more than one of them waits in full size.
+
+        Numbers past the end give the last frame. Each frame is decoded once, however often it is named.
+
+        Args:
+            numbers: int64 [P], >= 0, any order: frames by their number in the order of showing.
+            receive: called with places in `numbers` (int64, ascending) and their frame, in any order of places.
             scan: False decodes from the start without an index (for the first few frames).
 
         Raises:
             VideoError: a frame in the midst of the video cannot be decoded. Frames missing at the very end (a file cut
                 off while being copied) are replaced by the last one that can be decoded, with a warning.
         """
+        wanted = WantedFrames(np.asarray(numbers, np.int64), receive)
         if not scan:
-            images = self._decode(None, {int(n): int(n) for n in numbers}, counted=True)
-            if len(images) < len(set(numbers.tolist())):
+            self._decode(None, wanted, wanted.places(), counted=True)
+            if wanted.numbers():
                 raise VideoError(f"{self.path}: its first frame cannot be decoded; the file is damaged")
-            return [images[int(n)] for n in numbers]
+            return
         while True:
-            numbers = np.minimum(numbers, len(self.index) - 1)
-            wanted = np.unique(numbers)
-            images = self._read_by_count(wanted) if self.index.pts is None else self._read_by_time(wanted)
-            missing = [int(n) for n in wanted if int(n) not in images]
-            if not missing:
-                return [images[int(n)] for n in numbers]
-            self._drop_tail(missing[0])
+            wanted.clip(len(self.index) - 1)
+            if self.index.pts is None:
+                self._decode(None, wanted, wanted.places(), counted=True)
+            else:
+                for run in runs_between_keys(self.index, wanted.numbers()):
+                    self._visit_by_time(run, wanted)
+            if not wanted.numbers():
+                return
+            self._drop_tail(wanted.numbers()[0])
 
     def walk(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """(number, uint8 [h, w, 3] RGB) of frames in one pass, in the order of showing, to cut up a long video.
@@ -176,7 +195,7 @@ class VideoFile:
         for shown, frame in enumerate(self._frames(start, limit=min(wanted), keep=None)):
             number = wanted.pop(shown if index.pts is None else frame.pts, None)
             if number is not None and not frame.is_corrupt:
-                yield number, self._to_rgb(frame)
+                yield number, self._converter.rgb(frame)
             if not wanted:
                 return
 
@@ -238,67 +257,63 @@ class VideoFile:
 
     # -- decoding ------------------------------------------------------------------------------------------------------
 
-    def _read_by_count(self, wanted: np.ndarray) -> dict[int, np.ndarray]:
-        return self._decode(None, {int(n): int(n) for n in wanted}, counted=True)
-
-    def _read_by_time(self, wanted: np.ndarray) -> dict[int, np.ndarray]:
+    def _visit_by_time(self, numbers: list[int], wanted: WantedFrames) -> None:
         """Seeks the last key frame shown at or before the first wanted frame and decodes on from there.
 
         Frames after a key frame in both orders are predicted from it or from later ones only, so this is exact. Should
         a frame be missing all the same (gradual refresh, a seek that lands late, damage), earlier key frames are tried,
         and the start of the file last.
         """
-        stamps = {int(self.index.pts[n]): int(n) for n in wanted}
+        stamps = {int(self.index.pts[n]): n for n in numbers}
         key = int(np.searchsorted(self.index.keys, min(stamps), side="right")) - 1
         starts = [int(k) for k in self.index.keys[max(key - KEYS_BACK, 0) : key + 1][::-1]]
-        images: dict[int, np.ndarray] = {}
         for attempt, start in enumerate([*starts[:1], *starts, None]):
             if start is None and key > KEYS_BACK and not self._seeks_late:
                 break  # the start of a long file would give nothing that three key frames back did not
-            still = {stamp: number for stamp, number in stamps.items() if number not in images}
             first_tries = attempt < 2 and start is not None
-            images |= self._decode(start, still, skip=attempt == 0, accept_damaged=not first_tries)
-            if len(images) == len(stamps):
+            self._decode(start, wanted, stamps, skip=attempt == 0, accept_damaged=not first_tries)
+            if not stamps:
                 break
-        return images
 
     def _decode(
         self,
         start: int | None,
-        wanted: dict[int, int],
+        wanted: WantedFrames,
+        places: dict[int, int],
         *,
         counted: bool = False,
         skip: bool = False,
         accept_damaged: bool = True,
-    ) -> dict[int, np.ndarray]:
-        """Decodes from the key frame `start` (None: the file's start) until every wanted frame is there.
+    ) -> None:
+        """Decodes from the key frame `start` (None: the file's start) until every wanted frame was handed over.
 
         Args:
-            wanted: {time stamp, or with `counted` the place in the decoder's output: frame number}.
+            places: {time stamp, or with `counted` the place in the decoder's output: frame number}; what was found is
+                taken out.
             skip: drop unwanted frames that no other frame needs.
-
-        Returns:
-            {frame number: uint8 [h, w, 3]} of those found.
         """
-        context = self._stream.codec_context
-        wanted, images, last, shown = dict(wanted), {}, max(wanted), -1
+        last, shown = max(places), -1
         self._seek(start)
-        for frame in self._frames(start, limit=min(wanted), keep=wanted if skip and self._can_skip else None):
+        for frame in self._frames(start, limit=min(places), keep=set(places) if skip and self._can_skip else None):
             shown += 1
             place = shown if counted else frame.pts
-            if place in wanted and (accept_damaged or not frame.is_corrupt):
+            if place in places and (accept_damaged or not frame.is_corrupt):
                 if frame.is_corrupt:
                     self._warn("some frames are damaged")
-                images[wanted.pop(place)] = self._to_rgb(frame)
-            if not wanted or (place is not None and place > last):  # frames come in the order of showing
+                wanted.found(places.pop(place), frame)
+            if not places or (place is not None and place > last):  # frames come in the order of showing
                 break
-        context.skip_frame = "DEFAULT"
-        return images
+        self._stream.codec_context.skip_frame = "DEFAULT"
 
-    def _frames(self, start: int | None, *, limit: int, keep: dict[int, int] | None) -> Iterator[av.VideoFrame]:
-        """Decoded frames from the next key frame on; none when that lies after `limit` (the seek landed late)."""
+    def _frames(self, start: int | None, *, limit: int, keep: set[int] | None) -> Iterator[av.VideoFrame]:
+        """Decoded frames from the next key frame on; none when that lies after `limit` (the seek landed late).
+
+        Args:
+            keep: time stamps that are wanted: others are dropped undecoded where no frame needs them, and decoding ends
+                with the packet of the last wanted one. None decodes everything.
+        """
         context = self._stream.codec_context
-        started = start is None
+        started, skipping = start is None, False
         for packet in self._packets(flush=True):
             if not started and packet.size:
                 if not packet.is_keyframe:
@@ -307,10 +322,16 @@ class VideoFile:
                     self._seeks_late = True
                     return
                 started = True
-            if keep is not None:
-                context.skip_frame = "DEFAULT" if not packet.size or packet.pts in keep else "NONREF"
+            if keep is not None and skipping != (bool(packet.size) and packet.pts not in keep):
+                skipping = not skipping
+                context.skip_frame = "NONREF" if skipping else "DEFAULT"
             try:
                 yield from packet.decode()
+                if keep is not None and packet.size:
+                    keep.discard(packet.pts)
+                    if not keep:  # the decoder holds the rest; no further packet is needed
+                        yield from context.decode(None)
+                        return
             except av.error.FFmpegError as error:
                 self._warn(f"some packets cannot be decoded ({_reason(error)})")
 
@@ -359,11 +380,6 @@ class VideoFile:
         self._warn(f"its last {len(index) - 1 - last} frames cannot be decoded; frame {last} repeats in their place")
         index.cut(last + 1)
 
-    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        image = self._rgb.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
     def _warn(self, what: str) -> None:
         if what not in self.remarks:
             self.remarks.append(what)
@@ -382,16 +398,3 @@ def _is_cover(stream: av.VideoStream) -> bool:
 
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
-
-
-def _one_thread() -> dict[str, int]:
-    """The option that keeps a converter from starting threads of its own, where this PyAV has it (older have none)."""
-    option = {"threads": 1}
-    try:
-        VideoReformatter().reformat(av.VideoFrame(16, 16, "rgb24"), format="bgr24", **option)
-    except TypeError:
-        return {}
-    return option
-
-
-_ONE_THREAD = _one_thread()

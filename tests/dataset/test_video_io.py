@@ -16,6 +16,7 @@ import pytest
 import videos
 
 from alphaction.dataset import video_io
+from alphaction.dataset.frame_forms import FrameConverter
 from alphaction.dataset.frame_index import FrameIndex
 from alphaction.dataset.sampling import ClipSampling, key_position
 from alphaction.dataset.video_file import VideoFile
@@ -157,9 +158,9 @@ def test_only_used_frames_are_decoded_and_converted(tmp_path: pathlib.Path, monk
     path = videos.write_video(tmp_path / "v.mp4", 250, 25, gop=25, b_frames=3)
     video = VideoFile(str(path))
     converted, decoded_frames = [], []
-    to_rgb, frames = VideoFile._to_rgb, VideoFile._frames
+    to_rgb, frames = FrameConverter.rgb, VideoFile._frames
 
-    def count_converted(self: VideoFile, frame: av.VideoFrame) -> np.ndarray:
+    def count_converted(self: FrameConverter, frame: av.VideoFrame) -> np.ndarray:
         converted.append(frame.pts)
         return to_rgb(self, frame)
 
@@ -168,12 +169,12 @@ def test_only_used_frames_are_decoded_and_converted(tmp_path: pathlib.Path, monk
             decoded_frames.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(VideoFile, "_to_rgb", count_converted)
+    monkeypatch.setattr(FrameConverter, "rgb", count_converted)
     monkeypatch.setattr(VideoFile, "_frames", count_decoded)
     images = video.read(np.array([203, 211, 203, 207, 211]))
     assert videos.read_numbers(images) == [203, 211, 203, 207, 211]
     assert len(converted) == 3
-    assert len(decoded_frames) <= 12  # from the key frame 200 on, and not those that nothing needs
+    assert len(decoded_frames) <= 9  # from the key frame 200 on, and not those that nothing needs
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".h264"])
