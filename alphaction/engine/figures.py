@@ -10,8 +10,10 @@ from torch import Tensor
 
 from alphaction.utils.distributed import Processes
 
-#: The weighted sum of the losses, by the name it is logged with.
+#: The weighted sum of the losses of the actions, by the name it is logged with.
 TOTAL = "loss_action"
+#: All that is minimised: that sum and, with a person head, the weighted sum of its losses. Not logged.
+WHOLE = "whole"
 _METRIC, _SUM, _COUNT = "metric ", "sum ", "count "
 
 
@@ -38,8 +40,12 @@ class Figures:
         self._names: list[str] = []
         self._rows: list[Tensor] = []
 
-    def add(self, result: LossOutput) -> None:
-        named = {TOTAL: result.total} | dict(result.losses)
+    def add(self, result: LossOutput, persons: LossOutput | None = None) -> Tensor:
+        """Notes a part's losses, those of the person head among them; returns what is to be minimised."""
+        whole = result.total if persons is None else result.total + persons.total
+        named = {WHOLE: whole, TOTAL: result.total} | dict(result.losses)
+        if persons is not None:
+            named |= persons.losses
         for name, value in result.metrics.items():
             if name in result.counted:
                 named |= {_SUM + name: value * result.counted[name], _COUNT + name: result.counted[name]}
@@ -47,6 +53,7 @@ class Figures:
                 named[_METRIC + name] = value
         self._names = list(named)
         self._rows.append(torch.stack([value.detach().double() for value in named.values()]))
+        return whole
 
     def read(self) -> list[dict[str, float]]:
         """The figures of each part, in one transfer from the device."""

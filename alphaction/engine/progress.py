@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from alphaction.engine.data_wait import DataWaitHint
+from alphaction.modeling.losses import PERSON_LOSSES
 from alphaction.utils.distributed import ALONE, Processes
 from alphaction.utils.meters import Means
 from alphaction.utils.peak_memory import largest, peak_memory, shown_memory
@@ -115,7 +116,8 @@ class Progress:
 
 def shown_figures(figures: Mapping[str, float]) -> list[str]:
     """Losses, accuracies, then the rest; the parts of a total in brackets behind it."""
-    rest = dict(figures)
+    rest = {name: value for name, value in figures.items() if name not in PERSON_LOSSES}
+    persons = [f"{name} {value:.4f}" for name, value in figures.items() if name in PERSON_LOSSES]
     shown = []
     for total, prefix in (("loss_action", "loss_"), ("accuracy", "accuracy_")):
         value = rest.pop(total, None)
@@ -125,7 +127,7 @@ def shown_figures(figures: Mapping[str, float]) -> list[str]:
         # A model with one class group has one part, which says the same as the total.
         inside = ", ".join(f"{name.removeprefix(prefix)} {part:.4f}" for name, part in parts.items())
         shown.append(f"{total} {value:.4f}" + (f" ({inside})" if len(parts) > 1 else ""))
-    return shown + [f"{name} {value:.4g}" for name, value in rest.items()]
+    return shown + persons + [f"{name} {value:.4g}" for name, value in rest.items()]
 
 
 def shown_states(states: Mapping[str, float]) -> list[str]:

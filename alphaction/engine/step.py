@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,7 +23,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from alphaction.engine.batch_statistics import BatchStatistics
-from alphaction.engine.figures import TOTAL, Figures, LossOutput, joined, logged
+from alphaction.engine.figures import TOTAL, WHOLE, Figures, LossOutput, joined, logged
 from alphaction.engine.memory import PersonMemory
 from alphaction.errors import UserError
 from alphaction.solver import AveragedWeights
@@ -45,6 +45,10 @@ class TrainingError(UserError):
 
 class Criterion(Protocol):
     def __call__(self, logits: Tensor, labels: Tensor, num_boxes: float) -> LossOutput: ...
+
+
+class PersonCriterion(Protocol):
+    def __call__(self, losses: Mapping[str, Tensor], *, share: float) -> LossOutput: ...
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,12 @@ class _Work:
 
     Attributes:
         num_boxes: persons of the whole batch.
+        num_clips: clips of the whole batch, those of parts without persons not counted.
         figures, features: of the parts so far; features only for a memory.
     """
 
     num_boxes: float
+    num_clips: float
     figures: Figures = field(default_factory=Figures)
     features: list[RoiFeatures] = field(default_factory=list)
 
@@ -90,6 +96,7 @@ class TrainStep:
         processes: those that share each batch.
         scaler: of the loss, for float16.
         averaged: mean of the model's weights, updated after each step.
+        person_criterion: `(losses, share) -> the same for the batch, weighted total`, for a model with a person head.
     """
 
     def __init__(
@@ -104,6 +111,7 @@ class TrainStep:
         options: StepOptions | None = None,
         scaler: GradScaler | None = None,
         averaged: AveragedWeights | None = None,
+        person_criterion: PersonCriterion | None = None,
     ) -> None:
         self._model = model
         # Adds up the gradients of all processes in the backward pass of each process's last part; those before add
@@ -118,6 +126,7 @@ class TrainStep:
         self._options = options or StepOptions()
         self._scaler = scaler
         self._averaged = averaged
+        self._person_criterion = person_criterion
         self._statistics = BatchStatistics(model)
         self._skipped = self._skipped_steps = self._skipped_in_a_row = 0
 
@@ -132,14 +141,15 @@ class TrainStep:
             TrainingError: the loss or the gradients are not finite; the same in every process.
         """
         parts = self._parts(batch)
-        persons, busy = self._processes.sum([sum(part.num_persons for part in parts), float(bool(parts))])
+        counts = [sum(part.num_persons for part in parts), sum(map(len, parts)), float(bool(parts))]
+        persons, clips, busy = self._processes.sum(counts)
         everyone = busy == self._processes.size
         if not persons or not self._can_run(parts):
             return None
         self._optimizer.zero_grad(set_to_none=True)
         if self._options.skip_nonfinite:
             self._statistics.keep()
-        work = _Work(num_boxes=persons)
+        work = _Work(num_boxes=persons, num_clips=clips)
         for part in parts[:-1]:
             self._backward(self._forward(self._model, part, work))
         loss = None
@@ -147,12 +157,12 @@ class TrainStep:
             loss = self._forward(self._network if everyone else self._model, parts[-1], work)
         values = work.figures.read()
         sums = joined(values, self._processes, everyone=everyone)
-        finite = math.isfinite(sums[TOTAL])
+        finite = math.isfinite(sums[WHOLE])
         # DistributedDataParallel waits for the backward pass of each forward pass.
         if loss is not None and (finite or self._network is not self._model):
             self._backward(loss)
         if not finite:
-            return self._leave_out(f"the loss is {sums[TOTAL]}", _causes(parts, values), iteration)
+            return self._leave_out(f"the loss is {sums[WHOLE]}", _causes(parts, values), iteration)
         if not everyone:
             self._average_gradients()
         changed = self._update()
@@ -181,17 +191,19 @@ class TrainStep:
         return False
 
     def _forward(self, network: nn.Module, part: ClipBatch, work: _Work) -> Tensor:
-        """The part's total loss; notes its figures and, for the memory, its features."""
+        """The part's share of the loss; notes its figures and, for the memory, its features."""
         part = part.to(self._device, non_blocking=True)
         around = () if self._memory is None else (self._memory.window(part.keys),)
         kind = self._options.autocast
         with nullcontext() if kind is None else torch.autocast(self._device.type, dtype=kind):
             output: DetectorOutput = network(part, *around)
         result = self._criterion(output.logits, part.labels, num_boxes=work.num_boxes)
-        work.figures.add(result)
+        persons = None
+        if self._person_criterion is not None and output.person_losses is not None:
+            persons = self._person_criterion(output.person_losses, share=len(part) / work.num_clips)
         if self._memory is not None:
             work.features.append(output.features)
-        return result.total
+        return work.figures.add(result, persons)
 
     def _backward(self, loss: Tensor) -> None:
         if self._processes.size > 1:
@@ -282,10 +294,10 @@ def _joined_features(batch: ClipBatch, parts: Sequence[RoiFeatures]) -> RoiFeatu
 
 
 def _causes(parts: Sequence[ClipBatch], values: Sequence[dict[str, float]] | None = None) -> list[tuple[str, str]]:
-    """(losses, clips) of the parts whose total in `values` is not finite; without `values` of all parts."""
+    """(losses, clips) of the parts whose loss in `values` is not finite; without `values` of all parts."""
     causes = []
     for part, figures in zip(parts, values or [{}] * len(parts), strict=True):
-        if math.isfinite(figures.get(TOTAL, math.nan)):
+        if math.isfinite(figures.get(WHOLE, math.nan)):
             continue
         losses = [f"{name} {value:g}" for name, value in figures.items() if name.startswith("loss_") and name != TOTAL]
         clips = ", ".join(f"{key.movie} at {key.time:g} s" for key in part.keys)

@@ -12,8 +12,9 @@ from alphaction.modeling.blocks import BatchNormOptions
 from alphaction.modeling.detector import ActionDetector
 from alphaction.modeling.head import ActionHead
 from alphaction.modeling.interaction import STRUCTURES, BlockOptions, ContextLimits, InteractionStructure
-from alphaction.modeling.losses import ActionCriterion, balanced_weights
+from alphaction.modeling.losses import ActionCriterion, PersonCriterion, balanced_weights
 from alphaction.modeling.nonlocal_block import NonLocalOptions
+from alphaction.modeling.person_head import PersonHead, PersonHeadOptions
 from alphaction.modeling.pooler import RoiPooler3d
 from alphaction.modeling.postprocess import Postprocess
 from alphaction.modeling.slowfast import BODIES, NonLocalPlaces, SlowFast
@@ -42,6 +43,7 @@ def build_detection_model(cfg: CfgNode) -> ActionDetector:
         head=build_head(cfg, dim_in=sum(backbone.out_channels)),
         pixel_mean=cfg.INPUT.PIXEL_MEAN,
         pixel_std=cfg.INPUT.PIXEL_STD,
+        person_head=build_person_head(cfg, backbone),  # last: the other parts start as without it
     )
 
 
@@ -116,6 +118,52 @@ def build_head(cfg: CfgNode, *, dim_in: int) -> ActionHead:
         )
     except ValueError as error:
         raise ConfigError(f"MODEL.IA_STRUCTURE.FUSION, DIM_OUT: {error}") from error
+
+
+def build_person_head(cfg: CfgNode, backbone: SlowFast) -> PersonHead | None:
+    """The person head of MODEL.ROI_PERSON_HEAD; None where it is not active.
+
+    Raises:
+        ConfigError: there is no slow pathway to find persons on.
+    """
+    node = cfg.MODEL.ROI_PERSON_HEAD
+    if not node.ACTIVE:
+        return None
+    if backbone.slow is None:
+        raise ConfigError(
+            "MODEL.ROI_PERSON_HEAD.ACTIVE: got True, expected False: persons are found on the slow pathway's map, and "
+            "MODEL.BACKBONE.SLOWFAST.SLOW.ACTIVE is False"
+        )
+    return PersonHead(
+        backbone.slow.dims[-1],
+        PersonHeadOptions(
+            channels=node.CHANNELS,
+            dim=node.MLP_HEAD_DIM,
+            anchor_sizes=tuple(node.ANCHOR_SIZES),
+            anchor_ratios=tuple(node.ANCHOR_RATIOS),
+            proposals=node.PROPOSALS,
+            samples=node.SAMPLES,
+            nms=float(node.NMS_THRESH),
+            max_persons=node.MAX_PERSONS,
+            score_threshold=float(cfg.TEST.BOX_THRESH),
+            extend_scale=tuple(cfg.TEST.EXTEND_SCALE),
+        ),
+    )
+
+
+def build_person_criterion(cfg: CfgNode) -> PersonCriterion | None:
+    """`criterion(losses, share=) -> LossOutput` of the person head; None where it is not active."""
+    node = cfg.MODEL.ROI_PERSON_HEAD
+    if not node.ACTIVE:
+        return None
+    return PersonCriterion(
+        {
+            "loss_objectness": float(node.OBJECTNESS_LOSS_WEIGHT),
+            "loss_rpn_box": float(node.RPN_BOX_LOSS_WEIGHT),
+            "loss_person": float(node.PERSON_LOSS_WEIGHT),
+            "loss_person_box": float(node.PERSON_BOX_LOSS_WEIGHT),
+        }
+    )
 
 
 def build_interaction(cfg: CfgNode, *, dim_in: int) -> InteractionStructure:

@@ -9,13 +9,15 @@ Shapes: N clips, T frames, H x W pixels, R persons over all clips, O objects ove
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from alphaction.modeling.head import ActionHead
+from alphaction.modeling.person_head import PersonHead
 from alphaction.modeling.pooler import RoiPooler3d
-from alphaction.modeling.slowfast import SlowFast
+from alphaction.modeling.slowfast import FeatureMaps, SlowFast
 from alphaction.structures import ClipBatch, DetectorOutput, RoiFeatures
 from alphaction.structures.batch import normalize_clips
 
@@ -31,6 +33,7 @@ class ActionDetector(nn.Module):
         pooler: from feature maps and boxes to features.
         head: from features to logits.
         pixel_mean, pixel_std: per channel of the clip, on the scale 0..255.
+        person_head: finds the persons; None where the batches bring them.
     """
 
     def __init__(
@@ -41,24 +44,31 @@ class ActionDetector(nn.Module):
         head: ActionHead,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        person_head: PersonHead | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooler = pooler
         self.roi_heads = nn.ModuleDict({"action": head})
+        # Not below `roi_heads.`, which --no-head leaves out: persons look alike whatever the classes are.
+        self.person_head = person_head
         # Not in the state dict: the released weight files do not hold them.
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).reshape(-1, 1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).reshape(-1, 1, 1, 1), persistent=False)
 
     def forward(self, batch: ClipBatch, memory: Tensor | None = None) -> DetectorOutput:
-        """Logits [R, K] of the batch's persons and the features they come from.
+        """Logits [R, K] of the batch's persons, the features they come from, in training the person head's losses.
 
         Args:
             batch: on the model's device.
             memory: as in `classify`.
         """
-        features = self.extract(batch)
-        return DetectorOutput(logits=self.classify(features, memory), features=features)
+        maps = self._maps(batch)
+        features = self._pooled(maps, batch)
+        losses = None
+        if self.person_head is not None and self.training:
+            losses = self.person_head.losses(maps.slow, batch.persons if batch.annotated is None else batch.annotated)
+        return DetectorOutput(logits=self.classify(features, memory), features=features, person_losses=losses)
 
     @property
     def needs_memory(self) -> bool:
@@ -68,7 +78,36 @@ class ActionDetector(nn.Module):
 
     def extract(self, batch: ClipBatch) -> RoiFeatures:
         """Features of the persons' regions [R, C, 1, 1, 1] and, where the batch has object boxes, of the objects."""
-        maps = self.backbone(self._normalise(batch.slow, batch), self._normalise(batch.fast, batch))
+        return self._pooled(self._maps(batch), batch)
+
+    def find_persons(self, batch: ClipBatch) -> tuple[ClipBatch, RoiFeatures]:
+        """The batch with the persons that the person head finds in it, and their features, from one backbone pass.
+
+        Args:
+            batch: on the model's device; its own persons and regions do not count.
+
+        Returns:
+            the batch with `persons` (maybe none in some clips), `regions` and `person_scores`, without labels;
+            features as `extract` gives them.
+        """
+        if self.person_head is None:
+            raise ValueError("find_persons: this model has no person head (MODEL.ROI_PERSON_HEAD.ACTIVE)")
+        maps = self._maps(batch)
+        found = self.person_head.find(maps.slow, batch.sizes)
+        batch = replace(
+            batch,
+            persons=[clip.persons for clip in found],
+            regions=[clip.persons.extend(self.person_head.extend_scale) for clip in found],
+            person_scores=torch.cat([clip.scores for clip in found]),
+            labels=None,
+            annotated=None,
+        )
+        return batch, self._pooled(maps, batch)
+
+    def _maps(self, batch: ClipBatch) -> FeatureMaps:
+        return self.backbone(self._normalise(batch.slow, batch), self._normalise(batch.fast, batch))
+
+    def _pooled(self, maps: FeatureMaps, batch: ClipBatch) -> RoiFeatures:
         objects = batch.objects
         return RoiFeatures(
             person=self.pooler(maps, batch.regions),

@@ -5,7 +5,7 @@ Shapes: R persons over all clips, K classes, k classes of a group.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -31,6 +31,35 @@ class LossOutput:
     total: Tensor
     metrics: dict[str, Tensor]
     counted: dict[str, Tensor] = field(default_factory=dict)
+
+
+#: Losses of the person head, by their logged names: is there a person at an anchor, where exactly, is there one in a
+#: proposal, where exactly.
+PERSON_LOSSES = ("loss_objectness", "loss_rpn_box", "loss_person", "loss_person_box")
+
+
+class PersonCriterion:
+    """Weighs the losses that the person head has computed.
+
+    Args:
+        weights: factor of each of `PERSON_LOSSES`.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        if set(weights) != set(PERSON_LOSSES):
+            raise ValueError(f"weights: got those of {sorted(weights)}, expected {sorted(PERSON_LOSSES)}")
+        self.weights = dict(weights)
+
+    def __call__(self, losses: Mapping[str, Tensor], *, share: float) -> LossOutput:
+        """The losses of a part of a batch.
+
+        Args:
+            losses: by name, means over the part's clips.
+            share: clips of the part over those of the batch, so that the parts add up to the batch's mean.
+        """
+        shares = {name: losses[name] * share for name in PERSON_LOSSES}
+        total = torch.stack([self.weights[name] * loss for name, loss in shares.items()]).sum()
+        return LossOutput(losses=shares, total=total, metrics={})
 
 
 class ActionCriterion:

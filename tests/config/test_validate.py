@@ -6,6 +6,7 @@ from alphaction.config.rules import BODIES, FREE_KEYS, RULES
 from alphaction.errors import ConfigError
 
 HEAD = "MODEL.ROI_ACTION_HEAD."
+PERSONS = "MODEL.ROI_PERSON_HEAD."
 IA = "MODEL.IA_STRUCTURE."
 SLOWFAST = "MODEL.BACKBONE.SLOWFAST."
 INTERACTION = [IA + "ACTIVE", True, IA + "MAX_OBJECT", 5]
@@ -123,13 +124,25 @@ REFUSED = [
     ("TEST.EXTEND_SCALE", (0.1,), "2 values, each 0 or more"),
     ("TEST.BOX_THRESH", 80.0, "0 to 1"),
     ("TEST.ACTION_THRESH", -0.5, "0 to 1"),
-    ("TEST.BOXES", "gt", 'one of "auto", "detected", "ground_truth", "both"'),
+    ("TEST.BOXES", "gt", 'one of "auto", "detected", "head", "ground_truth", "both"'),
     ("TEST.IOU_THRESH", 0.0, "above 0 and at most 1"),
     ("TEST.IOU_THRESHOLDS", (0.5, 1.5), "numbers, each above 0 and at most 1"),
     ("TEST.PROTOCOL", "ava", 'one of "alphaction", "activitynet"'),
     ("TEST.NUM_PICTURES", -1, "0 or more"),
     ("TEST.EVERY_N", 0, "1 or more"),
     (HEAD + "CLASS_WEIGHTS", (1.0, -1.0), "numbers, each 0 or more"),
+    (PERSONS + "CHANNELS", 0, "1 or more"),
+    (PERSONS + "MLP_HEAD_DIM", 0, "1 or more"),
+    (PERSONS + "ANCHOR_SIZES", (), "one number above 0 or more"),
+    (PERSONS + "ANCHOR_RATIOS", (1.0, 0.0), "one number above 0 or more"),
+    (PERSONS + "PROPOSALS", 0, "1 or more"),
+    (PERSONS + "SAMPLES", 0, "1 or more"),
+    (PERSONS + "NMS_THRESH", 1.5, "0 to 1"),
+    (PERSONS + "MAX_PERSONS", 0, "1 or more"),
+    (PERSONS + "OBJECTNESS_LOSS_WEIGHT", -1.0, "0 or more"),
+    (PERSONS + "RPN_BOX_LOSS_WEIGHT", -1.0, "0 or more"),
+    (PERSONS + "PERSON_LOSS_WEIGHT", -1.0, "0 or more"),
+    (PERSONS + "PERSON_BOX_LOSS_WEIGHT", -1.0, "0 or more"),
     (HEAD + "CLASS_BALANCE", 1.5, "0 to 1"),
     ("DATALOADER.REPEAT_THRESHOLD", -0.1, "0 to 1"),
     ("SOLVER.ACCUMULATION_STEPS", 0, "1 or more"),
@@ -193,6 +206,7 @@ ACCEPTED = {
     "interaction on the fast pathway": [*INTERACTION, SLOWFAST + "SLOW.ACTIVE", False, IA + "DIM_IN", 256],
     "interaction on tiny": [*INTERACTION, "MODEL.BACKBONE.CONV_BODY", "Slowfast-Tiny", IA + "DIM_IN", 576],
     "an unused interaction list": [IA + "I_BLOCK_LIST", ["X"]],
+    "persons of the network's own": [PERSONS + "ACTIVE", True, "TEST.BOXES", "head"],
     "no padding": ["DATALOADER.SIZE_DIVISIBILITY", 0],
     "everything through threshold 0": ["TEST.BOX_THRESH", 0, "TEST.ACTION_THRESH", 0],
 }
@@ -221,6 +235,14 @@ CONTRADICTIONS = {
     "no pathway": (
         [SLOWFAST + "SLOW.ACTIVE", False, SLOWFAST + "FAST.ACTIVE", False],
         "MODEL.BACKBONE.SLOWFAST.SLOW.ACTIVE: got False, as is MODEL.BACKBONE.SLOWFAST.FAST.ACTIVE; expected at",
+    ),
+    "persons without a slow pathway": (
+        [PERSONS + "ACTIVE", True, SLOWFAST + "SLOW.ACTIVE", False],
+        "MODEL.ROI_PERSON_HEAD.ACTIVE: got True, but persons are found on the slow pathway's map; expected MODEL.",
+    ),
+    "persons of a head that is not there": (
+        ["TEST.BOXES", "head"],
+        'TEST.BOXES: got "head", but the network has no person head; expected MODEL.ROI_PERSON_HEAD.ACTIVE True',
     ),
     "frames": (["INPUT.FRAME_NUM", 60], "INPUT.FRAME_NUM: got 60, expected a multiple of INPUT.TAU (8)"),
     "alpha": (["INPUT.ALPHA", 3], "INPUT.TAU: got 8, expected a multiple of INPUT.ALPHA (3)"),

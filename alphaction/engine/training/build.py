@@ -21,7 +21,7 @@ from alphaction.engine.startup.build import Run
 from alphaction.engine.step import Criterion, StepOptions, TrainStep
 from alphaction.engine.testing.build import build_memory
 from alphaction.errors import ConfigError
-from alphaction.modeling import build_criterion, build_detection_model
+from alphaction.modeling import build_criterion, build_detection_model, build_person_criterion
 from alphaction.modeling.detector import ActionDetector
 from alphaction.solver import AveragedWeights, build_averaged, build_optimizer, build_scaler, build_scheduler
 from alphaction.solver.lr_schedule import WarmupSchedule
@@ -177,6 +177,7 @@ def build_step(
         ),
         scaler=parts.get(SCALER),
         averaged=parts.get(AVERAGED),
+        person_criterion=build_person_criterion(cfg),
     )
 
 
