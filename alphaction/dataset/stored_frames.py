@@ -53,16 +53,17 @@ class _Table:
     keys_first: np.ndarray
 
     def check(self) -> None:
-        videos, steps = len(self.name), np.where(self.step == 0, self.count - 1, 0)
+        videos = len(self.name)
         rows = (self.stamp, self.tick, self.first, self.count, self.step)
         if any(len(array) != videos for array in rows) or self.stamp.shape != (videos, 2):
             raise _Unusable("its arrays do not belong together")
         for first, whole in ((self.steps_first, self.steps), (self.keys_first, self.keys)):
             if len(first) != videos + 1 or first[0] != 0 or first[-1] != len(whole) or (np.diff(first) < 0).any():
                 raise _Unusable("its arrays do not belong together")
+        steps = np.where(self.step == 0, self.count - 1, 0)
         if (self.count < 1).any() or (self.step < 0).any() or not np.array_equal(np.diff(self.steps_first), steps):
             raise _Unusable("its arrays do not belong together")
-        if (np.diff(self.name) <= 0).any() or (self.steps <= 0).any() or not (self.tick > 0).all():
+        if (self.name[1:] <= self.name[:-1]).any() or (self.steps <= 0).any() or not (self.tick > 0).all():
             raise _Unusable("its numbers are not in order")
 
     def index(self, row: int) -> FrameIndex:
@@ -107,9 +108,17 @@ class StoredFrames:
         """The index of the video at `path`, None if it is not stored or the file has changed since."""
         for folder, table in self._load():
             row = _row(table, _name(path, folder))
-            if row is not None and tuple(table.stamp[row].tolist()) == stamp:
+            if row is not None and _stamp(table, row) == stamp:
                 return table.index(row)
         return None
+
+    def entries(self) -> dict[int, tuple[Stamp, FrameIndex]]:
+        """Everything that is stored: (stamp, index) by the hash of the video's place."""
+        return {
+            int(name): (_stamp(table, row), table.index(row))
+            for _, table in self._load()
+            for row, name in enumerate(table.name)
+        }
 
     def _load(self) -> list[tuple[str, _Table]]:
         if self._tables is None:
@@ -134,7 +143,11 @@ def stored_frames_of(folder: str) -> StoredFrames | None:
 
 
 def write_stored_frames(
-    file: str | os.PathLike[str], indices: Mapping[str, tuple[Stamp, FrameIndex]], *, folder: str = ""
+    file: str | os.PathLike[str],
+    indices: Mapping[str, tuple[Stamp, FrameIndex]],
+    *,
+    folder: str = "",
+    known: StoredFrames | None = None,
 ) -> None:
     """Writes a file of indices, whole or not at all.
 
@@ -142,9 +155,11 @@ def write_stored_frames(
         file: to create or replace.
         indices: (stamp, index) by the path of the video.
         folder: the folder that the file will lie in when it is used; "" = that of `file`.
+        known: indices of the same folder that are kept where `indices` has none for their video.
     """
     folder = folder or os.path.dirname(os.fspath(file))
-    named = {_name(path, folder): entry for path, entry in indices.items()}
+    named = {} if known is None else known.entries()
+    named |= {_name(path, folder): entry for path, entry in indices.items()}
     order = sorted(named)
     frames = [named[name][1] for name in order]
     gaps = [np.diff(index.pts) for index in frames]
@@ -184,6 +199,11 @@ def _read(file: str) -> _Table:
         raise _Unusable(f"it cannot be read ({error})") from None
     table.check()
     return table
+
+
+def _stamp(table: _Table, row: int) -> Stamp:
+    size, changed = table.stamp[row].tolist()
+    return size, changed
 
 
 def _row(table: _Table, name: int) -> int | None:
