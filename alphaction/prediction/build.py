@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import yaml
@@ -22,7 +23,7 @@ from alphaction.dataset.build import clip_sampling
 from alphaction.dataset.transforms import ClipTransform
 from alphaction.errors import CheckpointError, ConfigError
 from alphaction.formats.label_files import ClassSource, read_classes
-from alphaction.modeling import build_detection_model, build_postprocess
+from alphaction.modeling import action_groups, build_detection_model, build_postprocess
 from alphaction.modeling.detector import ActionDetector
 from alphaction.prediction.settings import MemorySettings, Network
 from alphaction.structures import ClassList, MemorySpan
@@ -68,7 +69,7 @@ def build_network(
     cfg.freeze()
     model = build_detection_model(cfg)
     _load(model, weights, path, config)
-    return _network(cfg, model.to(place).eval(), class_list, place, batch_size)
+    return replace(_network(cfg, model.to(place).eval(), class_list, place, batch_size), source=str(path))
 
 
 def _network(
@@ -98,6 +99,7 @@ def _network(
         ),
         extend_scale=tuple(cfg.TEST.EXTEND_SCALE),
         size_divisibility=cfg.DATALOADER.SIZE_DIVISIBILITY,
+        exclusive=tuple(group.columns for group in action_groups(cfg) if group.loss == "softmax"),
         max_objects=node.MAX_OBJECT if structure is not None and structure.needs_objects else 0,
         allow_no_objects=node.ALLOW_NO_OBJECTS,
         memory=memory,

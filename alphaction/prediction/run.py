@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from alphaction.prediction.network import Classifier, Clip, Sight, extract
@@ -126,6 +127,8 @@ class VideoRun(Iterator[Moment]):
             if self._shown is None or self._shown.time > until + _TIE:
                 return
             frame, self._shown = self._shown, None
+            if frame.image.shape[:2] != tuple(self.source.size):
+                frame = frame._replace(image=cv2.resize(frame.image, self.source.size[::-1]))
             yield frame
 
     def close(self) -> None:

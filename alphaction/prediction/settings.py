@@ -43,10 +43,12 @@ class Network:
         sampling, transform: which frames make a clip, and how they are resized.
         extend_scale: regions are wider and higher than boxes by these shares.
         size_divisibility: clips are padded to multiples of this, pixels.
+        exclusive: columns of scores of which exactly one holds, such as poses.
         max_objects: objects per clip; 0 = the network does not look at objects.
         allow_no_objects: the network was made to do without objects where there are none.
         memory: None for a network without M blocks.
         batch_size: clips that are computed together.
+        source: the weights' file, for people.
     """
 
     model: ActionDetector
@@ -57,7 +59,9 @@ class Network:
     transform: ClipTransform
     extend_scale: tuple[float, float] = (0.0, 0.0)
     size_divisibility: int = 0
+    exclusive: tuple[slice, ...] = ()
     max_objects: int = 0
     allow_no_objects: bool = False
     memory: MemorySettings | None = None
     batch_size: int = 1
+    source: str = ""
