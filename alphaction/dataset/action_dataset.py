@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from alphaction.dataset.clip_canvas import RgbCanvas
 from alphaction.dataset.report import DataReport
 from alphaction.dataset.samplers import aspect_group_ids
 from alphaction.dataset.sampling import ClipSampling
@@ -24,10 +25,11 @@ from alphaction.dataset.transforms import (
     draw_augmentation,
     enlarged_regions,
     jittered_regions,
-    transform_clip,
+    pathways,
+    transform_boxes,
 )
 from alphaction.dataset.video_index import open_source
-from alphaction.dataset.video_io import VideoSource, read_frame, read_pathways
+from alphaction.dataset.video_io import VideoSource, read_frame, shared_cache, visit_clip
 from alphaction.errors import DataError, VideoError
 from alphaction.structures import Annotations, Boxes, ClipSample, PackedBoxes
 
@@ -59,14 +61,15 @@ class ActionDataset(Dataset):
     """Clips around the keyframes of a split that have a person to classify.
 
     Training uses the annotated persons, testing the detected ones where given. A test keyframe without any is no
-    sample, but stays in `annotations`, where its annotated persons count as missed.
+    sample, but stays in `annotations`, where its annotated persons count as missed. Where the network itself finds the
+    persons every keyframe is a sample, without any person.
 
     Attributes:
         name: of the data set.
         spec: its catalog entry.
         annotations: all usable keyframes, with and without a sample.
         keyframes: int64 [S], the keyframe of each sample.
-        uses_detections: whether `persons` are detections.
+        uses_detections: whether persons are detections, those of a file or the network's own.
         report: what the files hold.
     """
 
@@ -82,6 +85,7 @@ class ActionDataset(Dataset):
         detections: PackedBoxes | None = None,
         objects: PackedBoxes | None = None,
         stored: StoredFrames | None = None,
+        max_found: int = 0,
         seed: int = 0,
     ) -> None:
         """
@@ -89,6 +93,7 @@ class ActionDataset(Dataset):
             paths: for each of `annotations.movies` its video file or the folder of its one-second clips.
             detections: detected persons per keyframe of `annotations`, with scores.
             objects: detected objects per keyframe, with scores.
+            max_found: above 0, the network finds the persons when testing, at most so many per clip.
             stored: frame indices of the videos, None to read them from the videos.
             seed: of the augmentation, which is a function of (seed, epoch, sample, copy) and nothing else.
         """
@@ -97,8 +102,11 @@ class ActionDataset(Dataset):
         for what, boxes in (("detections", detections), ("objects", objects)):
             if boxes is not None and (len(boxes) != len(annotations) or boxes.scores is None):
                 raise ValueError(f"{what}: expected boxes with scores for {len(annotations)} keyframes")
-        if options.augmentation is not None and detections is not None:
-            raise ValueError("detections: training uses the annotated persons")
+        if options.augmentation is not None and (detections is not None or max_found):
+            raise ValueError("detections, max_found: training uses the annotated persons")
+        if max_found:
+            nothing = np.zeros(0, np.int64)
+            detections = PackedBoxes.pack(nothing, np.zeros((0, 4)), len(annotations), scores=nothing)
         if options.max_objects and objects is None:
             raise ValueError(f"objects: got None, expected boxes (max_objects is {options.max_objects})")
         self.name = name
@@ -106,8 +114,9 @@ class ActionDataset(Dataset):
         self.annotations = annotations
         self.report = report
         self.uses_detections = detections is not None
+        self._max_found = max_found
         self._persons = annotations.boxes if detections is None else detections
-        self._choose(np.flatnonzero(self._persons.counts() > 0))
+        self._choose(np.arange(len(annotations)) if max_found else np.flatnonzero(self._persons.counts() > 0))
         self._objects = objects if options.max_objects else None
         self._paths = tuple(paths)
         self._options = options
@@ -122,6 +131,11 @@ class ActionDataset(Dataset):
     @property
     def is_training(self) -> bool:
         return self._options.augmentation is not None
+
+    @property
+    def finds_persons(self) -> bool:
+        """Whether the network has to find the persons of each sample."""
+        return self._max_found > 0
 
     @property
     def unreadable(self) -> list[int]:
@@ -144,25 +158,17 @@ class ActionDataset(Dataset):
         persons, labels, scores = self.persons(keyframe)
         augmentation = self._draw(epoch, index, repeat, num_persons=len(persons))
         try:
-            slow, fast = read_pathways(
-                self._source(keyframe),
-                float(self.annotations.time[keyframe]),
-                self._options.sampling,
-                slow_shift=augmentation.slow_shift,
-            )
+            (slow, fast), size = self._read(keyframe, augmentation)
         except (VideoError, OSError) as error:
             return self._cannot_read(index, keyframe, error)
-        size = (slow if slow is not None else fast).shape[1:3]
         objects = self.objects(keyframe)
-        clip = transform_clip(
-            slow,
-            fast,
-            persons=_in_frame(persons, size),
-            objects=None if objects is None else _in_frame(objects, size),
+        persons, objects = transform_boxes(
+            _in_frame(persons, size),
+            None if objects is None else _in_frame(objects, size),
             transform=self._options.transform,
-            augmentation=augmentation,
+            flip=augmentation.flip,
         )
-        persons, annotated = clip.persons, None
+        annotated = None
         if augmentation.person_rows is not None:
             rows = torch.from_numpy(augmentation.person_rows)
             persons, labels, annotated = persons[rows], None if labels is None else labels[rows], persons
@@ -171,20 +177,47 @@ class ActionDataset(Dataset):
         else:
             regions = enlarged_regions(persons, self._options.extend_scale)
         return ClipSample(
-            slow=clip.slow,
-            fast=clip.fast,
+            slow=slow,
+            fast=fast,
             persons=persons,
             regions=regions,
             labels=labels,
             person_scores=scores,
-            objects=clip.objects,
+            objects=objects,
             key=self.annotations.key(keyframe),
             index=keyframe,
             annotated=annotated,
         )
 
+    def _read(
+        self, keyframe: int, augmentation: Augmentation
+    ) -> tuple[tuple[Tensor | None, Tensor | None], tuple[int, int]]:
+        """Both pathways around a keyframe, and (height, width) of the frames before the transform."""
+        sampling, transform, cache = self._options.sampling, self._options.transform, shared_cache()
+        slow, fast = sampling.slow_window(augmentation.slow_shift), sampling.fast_window()
+        canvas = RgbCanvas(
+            len(slow) + len(fast),
+            resized=transform.resized,
+            color=augmentation.color,
+            flip=augmentation.flip,
+            to_bgr=transform.to_bgr,
+            converter=cache.converter,
+        )
+        size = visit_clip(
+            self._source(keyframe),
+            float(self.annotations.time[keyframe]),
+            np.concatenate([slow, fast]),
+            span=sampling.span,
+            frame_rate=sampling.frame_rate,
+            receive=canvas.receive,
+            cache=cache,
+        )
+        return pathways(canvas.clip(), len(slow)), size
+
     def person_counts(self) -> np.ndarray:
-        """Persons that each sample brings, int64 [S]."""
+        """Persons that each sample brings, or the most that the network finds in it; int64 [S]."""
+        if self._max_found:
+            return np.full(len(self), self._max_found, np.int64)
         counts = self._persons.counts()[self.keyframes]
         limit = None if self._options.augmentation is None else self._options.augmentation.max_persons
         return counts if limit is None else np.minimum(counts, limit)
@@ -240,7 +273,7 @@ class ActionDataset(Dataset):
         """The same data set (nothing is copied) with the annotated persons in place of detected ones."""
         other = copy.copy(self)
         other.name = f"{self.name}_true_boxes"
-        other.uses_detections = False
+        other.uses_detections, other._max_found = False, 0
         other._persons = self.annotations.boxes
         other._choose(np.flatnonzero(other._persons.counts() > 0))
         return other

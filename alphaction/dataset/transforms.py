@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from alphaction.dataset.clip_canvas import RgbCanvas
 from alphaction.dataset.sampling import slow_shift_range
 from alphaction.structures.boxes import Boxes
 
@@ -94,6 +94,10 @@ class ClipTransform:
     to_bgr: bool = False
     swap_size: bool = False
     flip_objects: bool = True
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of a clip from frames of `size`, see `resized_size`."""
+        return resized_size(size, min_size=self.min_size, max_size=self.max_size, swap_size=self.swap_size)
 
 
 @dataclass(frozen=True)
@@ -187,16 +191,39 @@ def transform_clip(
         if boxes is not None and tuple(boxes.size) != tuple(before):
             raise ValueError(f"{name}: boxes in an image of {tuple(boxes.size)}, expected the frames' {tuple(before)}")
 
-    size = resized_size(before, min_size=transform.min_size, max_size=transform.max_size, swap_size=transform.swap_size)
+    count = sum(map(len, given))
+    canvas = RgbCanvas(
+        count,
+        resized=transform.resized,
+        color=augmentation.color,
+        flip=augmentation.flip,
+        to_bgr=transform.to_bgr,
+    )
+    images = (image for frames in given for image in frames)
+    for place, image in enumerate(images):
+        canvas.put(np.array([place]), image)
+    slow_clip, fast_clip = pathways(canvas.clip(), 0 if slow is None else len(slow))
+    persons, objects = transform_boxes(persons, objects, transform=transform, flip=augmentation.flip)
+    return TransformedClip(slow=slow_clip, fast=fast_clip, persons=persons, objects=objects)
+
+
+def transform_boxes(
+    persons: Boxes, objects: Boxes | None, *, transform: ClipTransform, flip: bool
+) -> tuple[Boxes, Boxes | None]:
+    """Persons and objects, in pixels of the decoded frames, moved as the frames are."""
+    size = transform.resized(persons.size)
     persons = persons.resize(size)
     objects = None if objects is None else objects.resize(size)
-    if augmentation.flip:
+    if flip:
         persons = persons.hflip()
         objects = objects.hflip() if objects is not None and transform.flip_objects else objects
-    planes = [
-        None if frames is None else _planes(frames, size, augmentation, transform.to_bgr) for frames in (slow, fast)
-    ]
-    return TransformedClip(slow=planes[0], fast=planes[1], persons=persons, objects=objects)
+    return persons, objects
+
+
+def pathways(clip: Tensor, slow_frames: int) -> tuple[Tensor | None, Tensor | None]:
+    """Slow and fast pathway of a clip [3, T_slow + T_fast, h, w]; None for one without frames. Nothing is copied."""
+    slow, fast = clip[:, :slow_frames], clip[:, slow_frames:]
+    return slow if slow.shape[1] else None, fast if fast.shape[1] else None
 
 
 def jittered_regions(persons: Boxes, augmentation: Augmentation) -> Boxes:
@@ -209,31 +236,3 @@ def jittered_regions(persons: Boxes, augmentation: Augmentation) -> Boxes:
 def enlarged_regions(persons: Boxes, extend_scale: tuple[float, float]) -> Boxes:
     """The regions in testing: boxes enlarged by a fraction of their width and height (TEST.EXTEND_SCALE)."""
     return persons.extend(extend_scale)
-
-
-def _planes(frames: np.ndarray, size: tuple[int, int], augmentation: Augmentation, to_bgr: bool) -> Tensor:
-    """uint8 [3, T, h, w] of frames uint8 [T, H, W, 3], one frame at a time: each stays in the processor's cache."""
-    height, width = size
-    table = None if augmentation.color is None else _color_table(augmentation.color)
-    out = np.empty((3, len(frames), height, width), dtype=np.uint8)
-    for t, image in enumerate(frames):
-        if image.shape[:2] != (height, width):
-            # Bilinear without smoothing, rounded to 8 bits, as the released weights were trained (QUIRKS 4).
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        if table is not None:
-            hsv = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2HSV)
-            image = cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB)
-        if augmentation.flip:
-            image = cv2.flip(image, 1)
-        planes = cv2.split(image)
-        for channel, plane in enumerate(planes[::-1] if to_bgr else planes):
-            out[channel, t] = plane
-    return torch.from_numpy(out)
-
-
-def _color_table(color: tuple[int, int, int]) -> np.ndarray:
-    """uint8 [1, 256, 3]: new hue, saturation and value for every old one. Hue (0..179) goes round, the others stop."""
-    hue, saturation, value = color
-    levels = np.arange(256)
-    columns = [(levels + hue) % 180, (levels + saturation).clip(0, 255), (levels + value).clip(0, 255)]
-    return np.stack(columns, axis=-1).astype(np.uint8)[None]

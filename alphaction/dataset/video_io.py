@@ -13,8 +13,10 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import av
 import numpy as np
 
+from alphaction.dataset.frame_forms import FrameConverter, shown_size
 from alphaction.dataset.frame_index import FrameIndex
 from alphaction.dataset.sampling import (
     TIE,
@@ -27,9 +29,22 @@ from alphaction.dataset.sampling import (
 )
 from alphaction.dataset.stored_frames import StoredFrames
 from alphaction.dataset.video_file import VideoFile, VideoInfo, file_stamp, probe
+from alphaction.dataset.wanted_frames import Receiver
 from alphaction.errors import VideoError
 
-__all__ = ["SecondFiles", "VideoCache", "VideoInfo", "WholeVideo", "probe", "read_clip", "read_frame", "read_pathways"]
+__all__ = [
+    "SecondFiles",
+    "VideoCache",
+    "VideoInfo",
+    "WholeVideo",
+    "probe",
+    "read_clip",
+    "read_frame",
+    "read_pathways",
+    "visit_clip",
+]
+
+Size = tuple[int, int]  # (height, width) in pixels
 
 OPEN_FILES = 8
 KEPT_INDICES = 64
@@ -88,6 +103,7 @@ class VideoCache:
         self._videos: OrderedDict[str, VideoFile] = OrderedDict()
         self._indices: OrderedDict[tuple[str, tuple[int, int]], FrameIndex] = OrderedDict()
         self._process = os.getpid()
+        self._converter = FrameConverter()
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -104,10 +120,7 @@ class VideoCache:
         Raises:
             VideoError: missing, empty or unreadable.
         """
-        if self._process != os.getpid():
-            # Not closed but kept: freeing a converter waits for threads that exist in the forking process only.
-            _left_by_fork.extend(self._videos.values())
-            self.__setstate__(self.__getstate__())
+        self._begin_anew_after_fork()
         video = self._videos.pop(path, None)
         if video is not None and video.stamp != file_stamp(path):  # replaced since it was opened
             video.close()
@@ -120,6 +133,18 @@ class VideoCache:
                 video.index = self._indices[path, video.stamp]
         self._videos[path] = video
         return video
+
+    @property
+    def converter(self) -> FrameConverter:
+        """For the frames of these videos."""
+        self._begin_anew_after_fork()
+        return self._converter
+
+    def _begin_anew_after_fork(self) -> None:
+        if self._process != os.getpid():
+            # Not closed but kept: freeing a converter waits for threads that exist in the forking process only.
+            _left_by_fork.extend((*self._videos.values(), self._converter))
+            self.__setstate__(self.__getstate__())
 
     def index(self, path: str, stored: StoredFrames | None = None) -> FrameIndex:
         """The frames of a video; the file is not opened when they are known, or found in `stored`."""
@@ -147,12 +172,64 @@ class VideoCache:
 
 
 _shared: dict[int, VideoCache] = {}
-_left_by_fork: list[VideoFile] = []
+_left_by_fork: list[VideoFile | FrameConverter] = []
 
 
 def shared_cache(threads: int = 1) -> VideoCache:
     """The process's own cache for a number of decoder threads."""
     return _shared.setdefault(threads, VideoCache(threads=threads))
+
+
+def visit_clip(
+    source: VideoSource,
+    key_time: float,
+    positions: np.ndarray,
+    *,
+    span: int,
+    frame_rate: float,
+    receive: Receiver,
+    cache: VideoCache | None = None,
+) -> Size:
+    """Decodes the frames at positions of the window around a keyframe and hands them over one by one.
+
+    Args:
+        source: the video.
+        key_time: seconds from the video's first frame; a one-second file starts at the second in its name.
+        positions: int64 [P], window positions (`sampling`), any order, repeats allowed and read once.
+        span: length of the window in positions; the keyframe is at `sampling.key_position(span)`.
+        frame_rate: window positions per second of time, 0 = the source's own frames by index (INPUT.FRAME_RATE).
+        receive: called with places in `positions` (int64) and their frame, which it must not keep: the decoder
+            needs its memory again.
+        cache: open files; default the process's own.
+
+    Returns:
+        (height, width) in pixels of the frames as displayed.
+
+    Raises:
+        VideoError: a needed file is missing, empty or damaged, or the video ends before the keyframe.
+    """
+    positions = np.asarray(positions, dtype=np.int64)
+    if len(positions) == 0:
+        raise ValueError("positions: got none, expected at least one")
+    cache = shared_cache() if cache is None else cache
+    place = source.path if isinstance(source, WholeVideo) else source.folder
+    sizes: list[Size] = []
+
+    def checked(places: np.ndarray, frame: av.VideoFrame) -> None:
+        size = shown_size(frame)
+        sizes[:] = sizes or [size]
+        if size != sizes[0]:
+            both = ", ".join(sorted(f"{width} x {height}" for height, width in (sizes[0], size)))
+            raise VideoError(
+                f"{place}: frames around {key_time:g} s differ in size ({both}); expected one size per video"
+            )
+        receive(places, frame)
+
+    if isinstance(source, WholeVideo):
+        _visit_whole(source, key_time, positions, span, frame_rate, cache, checked)
+    else:
+        _visit_second_files(source, key_time, positions, span, frame_rate, cache, checked)
+    return sizes[0]
 
 
 def read_clip(
@@ -165,36 +242,20 @@ def read_clip(
     threads: int = 1,
     cache: VideoCache | None = None,
 ) -> np.ndarray:
-    """The frames at positions of the window around a keyframe.
+    """The frames that `visit_clip` finds, uint8 [P, h, w, 3] RGB.
 
     Args:
-        source: the video.
-        key_time: seconds from the video's first frame; a one-second file starts at the second in its name.
-        positions: int64 [P], window positions (`sampling`), any order, repeats allowed and read once.
-        span: length of the window in positions; the keyframe is at `sampling.key_position(span)`.
-        frame_rate: window positions per second of time, 0 = the source's own frames by index (INPUT.FRAME_RATE).
         threads: decoder threads, used when `cache` is not given.
-        cache: open files; default the process's own.
-
-    Returns:
-        uint8 [P, h, w, 3] RGB.
-
-    Raises:
-        VideoError: a needed file is missing, empty or damaged, or the video ends before the keyframe.
     """
-    positions = np.asarray(positions, dtype=np.int64)
-    if len(positions) == 0:
-        raise ValueError("positions: got none, expected at least one")
     cache = shared_cache(threads) if cache is None else cache
-    if isinstance(source, WholeVideo):
-        images = _read_whole(source, key_time, positions, span, frame_rate, cache)
-    else:
-        images = _read_second_files(source, key_time, positions, span, frame_rate, cache)
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
-        sizes = ", ".join(sorted(f"{width} x {height}" for height, width, _ in shapes))
-        place = source.path if isinstance(source, WholeVideo) else source.folder
-        raise VideoError(f"{place}: frames around {key_time:g} s differ in size ({sizes}); expected one size per video")
+    images: list[np.ndarray | None] = [None] * len(positions)
+
+    def keep(places: np.ndarray, frame: av.VideoFrame) -> None:
+        image = cache.converter.rgb(frame)
+        for place in places:
+            images[place] = image
+
+    visit_clip(source, key_time, positions, span=span, frame_rate=frame_rate, receive=keep, cache=cache)
     return np.stack(images)
 
 
@@ -232,9 +293,15 @@ def read_pathways(
     return frames[: len(slow)] if sampling.slow else None, frames[len(slow) :] if sampling.fast else None
 
 
-def _read_whole(
-    source: WholeVideo, key_time: float, positions: np.ndarray, span: int, frame_rate: float, cache: VideoCache
-) -> list[np.ndarray]:
+def _visit_whole(
+    source: WholeVideo,
+    key_time: float,
+    positions: np.ndarray,
+    span: int,
+    frame_rate: float,
+    cache: VideoCache,
+    receive: Receiver,
+) -> None:
     index = cache.index(source.path, source.stored)
     _check_key_time(source.path, key_time, index)
     video = cache.get(source.path)
@@ -243,9 +310,8 @@ def _read_whole(
         numbers = nearest_frames(index.times, targets)
     else:
         numbers = index_frames(key_time, positions, span=span, fps=video.fps, num_frames=len(index))
-    images = video.read(numbers)
+    video.visit(numbers, receive)
     _check_key_time(source.path, key_time, index)  # reading may have found that the end is undecodable
-    return images
 
 
 def _check_key_time(path: str, key_time: float, index: FrameIndex) -> None:
@@ -254,9 +320,15 @@ def _check_key_time(path: str, key_time: float, index: FrameIndex) -> None:
         raise VideoError(f"{path}: got a keyframe at {key_time:g} s, but the video runs from 0 to {end:.2f} s")
 
 
-def _read_second_files(
-    source: SecondFiles, key_time: float, positions: np.ndarray, span: int, frame_rate: float, cache: VideoCache
-) -> list[np.ndarray]:
+def _visit_second_files(
+    source: SecondFiles,
+    key_time: float,
+    positions: np.ndarray,
+    span: int,
+    frame_rate: float,
+    cache: VideoCache,
+    receive: Receiver,
+) -> None:
     key_second = int(np.floor(key_time + TIE))
     if key_second not in source.files:
         raise VideoError(f"{source.folder}: has no file for second {key_second}, the keyframe at {key_time:g} s")
@@ -270,12 +342,13 @@ def _read_second_files(
 
         frames = second_file_frames(key_time, positions, span=span, num_frames=num_frames)
         seconds, numbers = frames[:, 0], frames[:, 1]
-    images: list[np.ndarray | None] = [None] * len(positions)
     for second in np.unique(seconds):
         rows = np.nonzero(seconds == second)[0]
-        for row, image in zip(rows, cache.get(source.path(int(second))).read(numbers[rows]), strict=True):
-            images[row] = image
-    return images
+        cache.get(source.path(int(second))).visit(numbers[rows], _for_rows(receive, rows))
+
+
+def _for_rows(receive: Receiver, rows: np.ndarray) -> Receiver:
+    return lambda places, frame: receive(rows[places], frame)
 
 
 def _nearest_in_second_files(

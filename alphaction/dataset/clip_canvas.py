@@ -1,0 +1,96 @@
+"""Takes the frames of a clip one by one and keeps no more of each than the network needs.
+
+Shapes: P frames of a clip (both pathways), H x W pixels as decoded, h x w pixels of the clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import av
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from alphaction.dataset.frame_forms import FrameConverter
+
+Size = tuple[int, int]  # (height, width) in pixels
+
+
+class RgbCanvas:
+    """Resizes, recolours and mirrors each frame as it comes, in 8 bit: the way the released weights were trained.
+
+    Args:
+        count: P.
+        resized: from the size of a frame as shown to that of the clip.
+        color: as `transforms.Augmentation.color`.
+        flip: mirror left to right.
+        to_bgr: blue first.
+        converter: from decoded frames to RGB; not needed for `put`.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        resized: Callable[[Size], Size],
+        color: tuple[int, int, int] | None = None,
+        flip: bool = False,
+        to_bgr: bool = False,
+        converter: FrameConverter | None = None,
+    ) -> None:
+        self._count, self._resized, self._color = count, resized, color
+        self._flip, self._to_bgr, self._converter = flip, to_bgr, converter
+        self._hue = None if color is None else ((np.arange(256) + color[0]) % 180).astype(np.uint8)
+        self._size: Size = (0, 0)
+        self._out: np.ndarray | None = None
+
+    def receive(self, places: np.ndarray, frame: av.VideoFrame) -> None:
+        """Takes a decoded frame for the places in 0..P-1."""
+        if self._converter is None:
+            raise ValueError("converter: got none, expected one for decoded frames")
+        self.put(places, self._converter.rgb(frame))
+
+    def put(self, places: np.ndarray, image: np.ndarray) -> None:
+        """Takes a frame uint8 [H, W, 3] RGB for the places in 0..P-1; all frames of a clip have one size."""
+        if self._out is None:
+            self._begin((int(image.shape[0]), int(image.shape[1])))
+        height, width = self._size
+        if image.shape[:2] != self._size:
+            # Bilinear without smoothing, rounded to 8 bits, as the released weights were trained (QUIRKS 4).
+            image = cv2.resize(image, (width, height), dst=self._small, interpolation=cv2.INTER_LINEAR)
+        if self._color is not None:
+            image = self._recolored(np.ascontiguousarray(image), self._color)
+        first, *others = places.tolist()
+        planes = list(self._out[::-1, first] if self._to_bgr else self._out[:, first])
+        if self._flip:
+            for plane, source in zip(planes, cv2.split(image, self._planes), strict=True):
+                cv2.flip(source, 1, dst=plane)
+        else:
+            cv2.split(image, planes)
+        for place in others:
+            self._out[:, place] = self._out[:, first]
+
+    def clip(self) -> Tensor:
+        """uint8 [3, P, h, w], in the canvas's own memory."""
+        if self._out is None:
+            raise ValueError("clip: no frame was put")
+        return torch.from_numpy(self._out)
+
+    def _begin(self, before: Size) -> None:
+        self._size = height, width = self._resized(before)
+        self._out = np.empty((3, self._count, height, width), dtype=np.uint8)
+        # Where a frame passes through: small enough to stay in the processor's cache.
+        self._small = np.empty((height, width, 3), dtype=np.uint8)
+        self._planes = [np.empty((height, width), dtype=np.uint8) for _ in range(3)]
+
+    def _recolored(self, image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+        """By way of 8-bit HSV: hue (0..179) goes round, saturation and value stop at 0 and 255."""
+        planes = list(cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), self._planes))
+        planes[0] = cv2.LUT(planes[0], self._hue, dst=planes[0])
+        for channel in (1, 2):
+            change = color[channel]
+            shift = cv2.add if change > 0 else cv2.subtract
+            planes[channel] = shift(planes[channel], float(abs(change)), dst=planes[channel])
+        return cv2.cvtColor(cv2.merge(planes, self._small), cv2.COLOR_HSV2RGB)
