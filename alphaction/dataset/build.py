@@ -179,7 +179,8 @@ def _build_dataset(cfg: CfgNode, name: str, *, training: bool) -> ActionDataset:
         raise DataError(f"data set {name} has no videos or annotations yet: it is made by {spec['generator']!r}")
     raw = named_by_label_map(_read(cfg, spec), spec)
     resolved = resolve(raw, VideoIndex(spec["video_root"]), name=spec["name"], on_error=cfg.DATASETS.ON_ERROR)
-    detections = None if training else _detections(cfg, spec, raw, resolved)
+    uses_head = not training and _uses_head(cfg, spec)
+    detections = None if training or uses_head else _detections(cfg, spec, raw, resolved)
     objects = _objects(cfg, spec, raw, resolved)
     dataset = ActionDataset(
         name=spec["name"],
@@ -191,8 +192,13 @@ def _build_dataset(cfg: CfgNode, name: str, *, training: bool) -> ActionDataset:
         detections=detections,
         objects=objects,
         stored=stored_frames_of(spec["root"]),
+        max_found=cfg.MODEL.ROI_PERSON_HEAD.MAX_PERSONS if uses_head else 0,
     )
     logger.info("%s", resolved.report.summary())
+    if not training:
+        whence = "annotated ones" if detections is None else f"those of {spec['box_file']}"
+        whence = "found by the network's person head" if uses_head else whence
+        logger.info("Persons of %s: %s (TEST.BOXES %s)", spec["name"], whence, cfg.TEST.BOXES)
     if not len(dataset):
         kind = "training set" if training else "test set"
         raise DataError(
@@ -226,15 +232,23 @@ def _num_classes(name: str) -> int:
         return 0
 
 
+def _uses_head(cfg: CfgNode, spec: Mapping[str, Any]) -> bool:
+    """Whether the network's person head says where the persons of a test set are."""
+    if cfg.TEST.BOXES == "head":
+        return True
+    return cfg.MODEL.ROI_PERSON_HEAD.ACTIVE and not spec["box_file"] and cfg.TEST.BOXES in ("auto", "both")
+
+
 def _detections(cfg: CfgNode, spec: Mapping[str, Any], raw: RawAnnotations, resolved: Resolved) -> PackedBoxes | None:
     """Detected persons as TEST.BOXES says; None = the annotated ones."""
     choice, path = cfg.TEST.BOXES, spec["box_file"]
     if choice not in ("auto", "detected", "ground_truth", "both"):
-        raise ConfigError(f"TEST.BOXES is {choice!r}, expected 'auto', 'detected', 'ground_truth' or 'both'")
+        raise ConfigError(f"TEST.BOXES is {choice!r}, expected 'auto', 'detected', 'head', 'ground_truth' or 'both'")
     if choice in ("detected", "both") and not path:
         raise ConfigError(
             f"TEST.BOXES is {choice!r}, but data set {spec['name']} has no file of detected persons. Name one in its "
-            "entry ('box_file', or 'person_boxes' in a dataset.yaml), or set TEST.BOXES ground_truth."
+            "entry ('box_file', or 'person_boxes' in a dataset.yaml), or set TEST.BOXES ground_truth, or train with "
+            "MODEL.ROI_PERSON_HEAD.ACTIVE True and set TEST.BOXES head."
         )
     if choice == "ground_truth" or not path:
         return None

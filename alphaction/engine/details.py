@@ -11,6 +11,7 @@ import numpy as np
 from alphaction.evaluation.analysis import TruePersons, boxes_of
 from alphaction.evaluation.ava import ImageIndex
 from alphaction.evaluation.findings import Evidence, find
+from alphaction.evaluation.frame_map import Protocol, frame_map
 from alphaction.evaluation.matching import Detections, GroundTruth
 from alphaction.evaluation.report import EvalResult
 from alphaction.evaluation.report_page import write_page
@@ -45,6 +46,35 @@ def detector_recall(detections: Detections, *, truth: GroundTruth, excluded: np.
     persons = TruePersons.of(truth, num_classes=num_classes, excluded=excluded)
     box = boxes_of(persons, image=detections.image, xyxy=detections.xyxy, iou_threshold=_RECALL_AT)
     return float((box >= 0).mean()) if len(persons) else float("nan")
+
+
+def person_ap(
+    detections: Detections,
+    *,
+    scores: np.ndarray,
+    truth: GroundTruth,
+    excluded: np.ndarray,
+    num_classes: int,
+    protocol: Protocol,
+) -> float:
+    """Average precision of the predicted boxes as persons at IoU 0.5; NaN without true boxes.
+
+    Args:
+        scores: float [P], that each of the predicted boxes is a person.
+    """
+    persons = TruePersons.of(truth, num_classes=num_classes, excluded=excluded)
+    as_persons = Detections(
+        detections.image, detections.xyxy, np.arange(len(scores)), np.zeros(len(scores), np.int64), scores
+    )
+    found = frame_map(
+        as_persons,
+        ground_truth=GroundTruth(persons.image, persons.xyxy, np.zeros(len(persons), np.int64)),
+        num_classes=1,
+        protocol=protocol,
+        iou_thresholds=(_RECALL_AT,),
+        excluded_images=excluded,
+    )
+    return float(found.mean[0])
 
 
 def with_report(

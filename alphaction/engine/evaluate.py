@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from alphaction.engine.details import ReportFacts, detector_recall, with_report
+from alphaction.engine.details import ReportFacts, detector_recall, person_ap, with_report
 from alphaction.engine.predict import merge_predictions
 from alphaction.errors import ConfigError, DataError
 from alphaction.evaluation.ava import (
@@ -30,7 +30,7 @@ from alphaction.evaluation.files import result_file
 from alphaction.evaluation.frame_map import PROTOCOLS, FrameMap, frame_map
 from alphaction.evaluation.matching import GroundTruth
 from alphaction.evaluation.pictures import draw_pictures
-from alphaction.evaluation.report import ANNOTATED_BOXES, DETECTED_BOXES, EvalResult
+from alphaction.evaluation.report import ANNOTATED_BOXES, DETECTED_BOXES, FOUND_BOXES, EvalResult
 from alphaction.evaluation.video_map import VideoMap, has_person_ids, video_map_of
 from alphaction.formats.label_files import read_classes
 from alphaction.structures import Annotations, ClassList, Predictions
@@ -54,6 +54,7 @@ class EvalSet(Protocol):
     annotations: Annotations
     spec: Mapping[str, Any]
     uses_detections: bool
+    finds_persons: bool
 
     def keyframe_image(self, i: int) -> np.ndarray:
         """uint8 [h, w, 3] RGB."""
@@ -138,9 +139,11 @@ def evaluate_dataset(
         further["video_mAP"] = video_map_of(
             detections, annotations=annotations, image=image, classes=classes, excluded_images=excluded
         )
-    recall = None
+    recall = persons = None
     if dataset.uses_detections:
-        recall = detector_recall(detections, truth=truth, excluded=excluded, num_classes=len(classes))
+        about = {"truth": truth, "excluded": excluded, "num_classes": len(classes)}
+        recall = detector_recall(detections, **about)
+        persons = person_ap(detections, scores=predictions.box_scores, protocol=PROTOCOLS[protocol], **about)
     counts = _counts(predictions, truth, image, excluded, num_rows=len(rows))
     notes += _remarks(counts, scores, uses_detections=dataset.uses_detections)
     explanation = ""
@@ -160,7 +163,7 @@ def evaluate_dataset(
         name=dataset.name,
         protocol=protocol,
         iou_threshold=thresholds[0],
-        boxes=DETECTED_BOXES if dataset.uses_detections else ANNOTATED_BOXES,
+        boxes=_whence(dataset),
         mAP=float(scores.mean[0]),
         class_ids=classes.ids,
         class_names=classes.names,
@@ -177,6 +180,7 @@ def evaluate_dataset(
         more_text="\n\n".join(part.text() for part in further.values()),
         every_n=every_n,
         detector_recall=recall,
+        person_ap=persons,
         num_training=report.training_counts(classes.ids) if report else None,
         upper=report.upper if report else None,
     )
@@ -221,6 +225,13 @@ def check_evaluation_files(dataset: EvalSet) -> None:
 def result_folder(output_dir: str | Path, name: str) -> Path:
     """`output_dir`/inference/NAME; of a data set named by a path, such as "x/dataset.yaml:val", a name for a folder."""
     return Path(output_dir) / "inference" / (re.sub(r"[^\w.+-]+", "_", name).strip("._") or "dataset")
+
+
+def _whence(dataset: EvalSet) -> str:
+    """Where the classified boxes came from."""
+    if dataset.finds_persons:
+        return FOUND_BOXES
+    return DETECTED_BOXES if dataset.uses_detections else ANNOTATED_BOXES
 
 
 def _check_fit(predictions: Predictions, annotations: Annotations) -> None:

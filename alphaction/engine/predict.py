@@ -36,6 +36,7 @@ def predict(
     postprocess: Callable[[Tensor], Tensor],
     device: torch.device | str,
     *,
+    finds_persons: bool = False,
     progress: bool = True,
     processes: Processes = ALONE,
     should_stop: Callable[[], int] | None = None,
@@ -43,10 +44,12 @@ def predict(
     """Scores of all persons that the loader brings, in the order of the keyframes, whatever the order of the batches.
 
     Args:
-        model: returns a `DetectorOutput` for a `ClipBatch`; each of its modules is in the mode it was in afterwards.
+        model: an `ActionDetector`; without `finds_persons` anything that returns a `DetectorOutput` for a `ClipBatch`.
+            Each of its modules is in the mode it was in afterwards.
         loader: yields batches; None = no clip of the batch was readable. A clip that comes twice counts once.
         postprocess: logits [R, K] -> scores [R, K] in 0..1.
         device: where the model is.
+        finds_persons: the model's person head says where the persons are, not the batches.
         progress: shows a bar on a terminal.
         processes: all of which call this, each with a loader of its share. An error of one is raised in all.
         should_stop: asked before every batch: number of the signal that asks this process to stop, 0 = none.
@@ -60,7 +63,11 @@ def predict(
     parts: list[Predictions] = []
     with _evaluating(model), torch.inference_mode(), _in_step(processes):
         for batch in _batches(loader, "test", shown=progress and processes.is_main, should_stop=should_stop):
-            if batch is not None and batch.num_persons:
+            if batch is not None and finds_persons:
+                found, features = model.find_persons(batch.to(device, non_blocking=True))
+                if found.num_persons:
+                    parts.append(_batch_predictions(found, postprocess(model.classify(features))))
+            elif batch is not None and batch.num_persons:
                 scores = postprocess(model(batch.to(device, non_blocking=True)).logits)
                 parts.append(_batch_predictions(batch, scores))
     return merge_predictions(parts)
@@ -74,6 +81,7 @@ def predict_with_memory(
     *,
     memory: PersonMemory,
     clips_at_once: int = CLIPS_AT_ONCE,
+    finds_persons: bool = False,
     progress: bool = True,
     processes: Processes = ALONE,
     should_stop: Callable[[], int] | None = None,
@@ -86,16 +94,22 @@ def predict_with_memory(
     Args:
         memory: an empty one, which gathers over `processes`.
         clips_at_once: how many clips the second pass takes at a time.
-        progress, processes, should_stop: as in `predict`.
+        finds_persons, progress, processes, should_stop: as in `predict`.
     """
     shown = progress and processes.is_main
     seen: list[_Seen] = []
     with _evaluating(model), torch.inference_mode():
         with _in_step(processes):
             for batch in _batches(loader, "features", shown=shown, should_stop=should_stop):
-                if batch is not None and batch.num_persons:
-                    features = _moved(model.extract(batch.to(device, non_blocking=True)), "cpu")
-                    seen.append(_Seen(replace(batch, slow=None, fast=None), features))
+                if batch is None or not (batch.num_persons or finds_persons):
+                    continue
+                moved = batch.to(device, non_blocking=True)
+                if finds_persons:
+                    batch, features = model.find_persons(moved)
+                else:
+                    features = model.extract(moved)
+                if batch.num_persons:
+                    seen.append(_Seen(replace(batch, slow=None, fast=None), _moved(features, "cpu")))
         _remember(memory, seen, processes)
         parts: list[Predictions] = []
         with _in_step(processes):

@@ -18,6 +18,7 @@ from alphaction.evaluation.files import result_file
 
 ANNOTATED_BOXES = "ground-truth boxes (upper bound)"
 DETECTED_BOXES = "detected boxes"
+FOUND_BOXES = "boxes of the person head"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class EvalResult:
         more_text: the same as lines of the table.
         every_n: 1, or N for a quick look at every N-th keyframe.
         detector_recall: share of the true boxes that a detected one overlaps by half or more; None without detections.
+        person_ap: average precision of the detected boxes as persons, whatever they do, at IoU 0.5, ranked by their own
+            scores; None without detections.
         num_training: int64 [K], persons of each class in the training set; None where that is unknown.
         curves: precision over recall of each class, few points; () where none were drawn.
         upper: the same weights on the annotated boxes, where both were asked for.
@@ -67,6 +70,7 @@ class EvalResult:
     more_text: str = ""
     every_n: int = 1
     detector_recall: float | None = None
+    person_ap: float | None = None
     num_training: np.ndarray | None = None
     curves: tuple[Curve | None, ...] = ()
     upper: EvalResult | None = None
@@ -137,6 +141,8 @@ class EvalResult:
             lines.append(f"quick look at 1 of {self.every_n} keyframes (TEST.EVERY_N): not the mAP of the whole set")
         if self.detector_recall is not None:
             lines.append(f"detector recall at IoU 0.5: {number(self.detector_recall)} of the true boxes")
+        if self.person_ap is not None:
+            lines.append(f"AP of the persons at IoU 0.5: {number(self.person_ap)}, whatever they do")
         if self.upper is not None:
             lines.append(
                 f"on the true boxes: mAP@{self.iou_threshold:g} = {number(self.upper.mAP)}; "
@@ -152,6 +158,8 @@ class EvalResult:
             out |= {f"{name}_{group}": mean for group, mean in self.mAP_by_group.items()}
         if self.detector_recall is not None:
             out[f"{self.label}_detector_recall"] = self.detector_recall
+        if self.person_ap is not None:
+            out[f"{self.label}_person_AP"] = self.person_ap
         if self.upper is not None:
             out |= self.upper.figures()
         return out
@@ -195,6 +203,8 @@ class EvalResult:
         out: dict[str, object] = {} if self.every_n == 1 else {"every_n": self.every_n}
         if self.detector_recall is not None:
             out["detector_recall"] = _nullable(self.detector_recall)
+        if self.person_ap is not None:
+            out["person_AP"] = _nullable(self.person_ap)
         if self.upper is not None:
             whole = self.upper.as_dict()
             out["true_boxes"] = {name: whole[name] for name in ("mAP", "mAP_by_iou", "mAP_by_group", "per_class")}

@@ -115,6 +115,8 @@ def _blame(result: EvalResult) -> str:
         lines.append(
             f"The detected boxes find {100 * result.detector_recall:.1f} % of the true ones (overlap 0.5 or more)."
         )
+    if result.person_ap is not None:
+        lines.append(f"As persons, whatever they do, they have AP {number(result.person_ap)}.")
     if result.upper is not None:
         lost = result.upper.mAP - result.mAP
         lines.append(

@@ -290,7 +290,7 @@ def test_box_faults(make, tmp_path):
     with pytest.raises(ConfigError, match="TEST.BOXES is 'detected', but data set .* has no file of detected persons"):
         build_datasets(make(opts=["TEST.BOXES", "detected"]), "test")
     with pytest.raises(
-        ConfigError, match="TEST.BOXES is 'some', expected 'auto', 'detected', 'ground_truth' or 'both'"
+        ConfigError, match="TEST.BOXES is 'some', expected 'auto', 'detected', 'head', 'ground_truth' or 'both'"
     ):
         build_datasets(make(opts=["TEST.BOXES", "some"]), "test")
     with pytest.raises(

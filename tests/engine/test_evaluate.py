@@ -71,6 +71,7 @@ class FakeSet:
     name: str = "toy_val"
     spec: dict = field(default_factory=lambda: {"eval_file_paths": {}})
     uses_detections: bool = False
+    finds_persons: bool = False
 
     def keyframe_image(self, i):
         if i == 1:

@@ -16,6 +16,7 @@ class Toy:
     name: str = "toy"
     spec: dict = field(default_factory=lambda: {"eval_file_paths": {}})
     uses_detections: bool = False
+    finds_persons: bool = False
 
 
 @pytest.fixture

@@ -70,7 +70,8 @@ class Tester:
         cfg, processes = self._cfg, self._processes
         facts = None if quiet else self._facts
         if facts is not None and cfg.TEST.BOXES == "both":
-            logger.info("%s: first with the true boxes, then with the detected ones (TEST.BOXES both)", dataset.name)
+            others = "those of the person head" if dataset.finds_persons else "the detected ones"
+            logger.info("%s: first with the true boxes, then with %s (TEST.BOXES both)", dataset.name, others)
             true_set = dataset.with_true_persons()
             predictions = self._predicted(true_set, should_stop=should_stop)
             upper = processes.on_main(partial(self._evaluated, predictions, true_set, facts=facts))
@@ -100,6 +101,7 @@ class Tester:
                 loader,
                 self._postprocess,
                 self._device,
+                finds_persons=dataset.finds_persons,
                 processes=processes,
                 should_stop=should_stop,
             )
@@ -110,6 +112,7 @@ class Tester:
                 self._postprocess,
                 self._device,
                 memory=memory,
+                finds_persons=dataset.finds_persons,
                 processes=processes,
                 should_stop=should_stop,
             )

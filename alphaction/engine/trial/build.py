@@ -153,13 +153,14 @@ class _Trial:
         longest = max(processes.gather(len(loader)))  # shares may differ by a batch, and all predict as often
         reading, batches = time_reading(iter(loader), min(_TEST_BATCHES, longest), as_worker=self.machine.workers > 0)
 
+        finds = dataset.finds_persons
+
         def predicted(part: Sequence[ClipBatch | None]) -> None:
+            how = {"finds_persons": finds, "progress": False, "processes": processes}
             if memory is None:
-                predict(model, part, postprocess, device, progress=False, processes=processes)
+                predict(model, part, postprocess, device, **how)
             else:
-                predict_with_memory(
-                    model, part, postprocess, device, memory=memory, progress=False, processes=processes
-                )
+                predict_with_memory(model, part, postprocess, device, memory=memory, **how)
 
         times = time_test(predicted, batches, device=device).with_reading(reading)
         return ScoredSet(dataset.name, longest, slowest(times, processes))
