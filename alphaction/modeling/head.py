@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from alphaction.modeling.interaction import InteractionStructure
-from alphaction.structures import RoiFeatures
+from alphaction.structures import MemoryWindow, RoiFeatures
 
 Fusion = Literal["add", "concat"]
 
@@ -46,7 +46,7 @@ class PersonFeatureHead(nn.Module):
             nn.init.kaiming_uniform_(layer.weight, a=1)  # variance 1 / fan-in
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: RoiFeatures, memory: Tensor | None = None) -> Tensor:
+    def forward(self, features: RoiFeatures, memory: MemoryWindow | None = None) -> Tensor:
         """[R, D]; `memory` as in `InteractionStructure`."""
         persons = features.person.flatten(1)
         if self.ia_structure is not None:
@@ -88,6 +88,6 @@ class ActionHead(nn.Module):
         self.feature_extractor = PersonFeatureHead(dim_in, dim, interaction=interaction, fusion=fusion)
         self.predictor = ActionPredictor(dim, num_classes=num_classes, dropout=dropout)
 
-    def forward(self, features: RoiFeatures, memory: Tensor | None = None) -> Tensor:
-        """Logits [R, K]; `memory` [N, S, Q, C] as in `InteractionStructure`."""
+    def forward(self, features: RoiFeatures, memory: MemoryWindow | None = None) -> Tensor:
+        """Logits [R, K]; `memory` as in `InteractionStructure`."""
         return self.predictor(self.feature_extractor(features, memory))

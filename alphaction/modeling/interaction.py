@@ -15,39 +15,16 @@ layer norm has no weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from alphaction.structures import RoiFeatures
+from alphaction.modeling.attention import BlockOptions, Choose, ClipRows, Context, InteractionBlock, Pointwise
+from alphaction.structures import MemoryWindow, RoiFeatures
 
 KINDS = ("P", "O", "M")
-
-Choose = Callable[[int, int], Tensor]  # (rows, slots) -> int64 [slots], the rows that fill the slots
-
-
-@dataclass(frozen=True)
-class BlockOptions:
-    """What all blocks of a structure have in common.
-
-    Attributes:
-        dim_inner: D.
-        bias: projections have a bias.
-        init_std: standard deviation of fresh projections.
-        zero_init: the output projection begins at 0, so that a fresh block changes nothing.
-        layer_norm: normalise what was gathered before its ReLU.
-        dropout: probability, on the output projection.
-    """
-
-    dim_inner: int = 512
-    bias: bool = True
-    init_std: float = 0.01
-    zero_init: bool = True
-    layer_norm: bool = False
-    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,109 +51,32 @@ class ContextLimits:
         return self.seconds_before + 1 + self.seconds_after
 
 
-class Pointwise(nn.Conv3d):
-    """A linear layer whose weight has the shape of a 1 x 1 x 1 convolution, as in the weight files."""
-
-    def __init__(self, dim_in: int, dim_out: int, *, bias: bool, init_std: float) -> None:
-        super().__init__(dim_in, dim_out, 1, bias=bias)
-        nn.init.normal_(self.weight, std=init_std) if init_std else nn.init.zeros_(self.weight)
-        if bias:
-            nn.init.zeros_(self.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., dim_in] to [..., dim_out]."""
-        return F.linear(x, self.weight.flatten(1), self.bias)
-
-
-class ClipRows:
-    """Moves persons or objects between [R, D], all clips one after the other, and [N, slots, D], padded with zeros."""
-
-    def __init__(self, counts: Sequence[int]) -> None:
-        """Args: `counts` are the rows of each clip."""
-        self.counts = list(counts)
-
-    def to_clips(self, x: Tensor, *, slots: int | None = None, choose: Choose | None = None) -> Tensor:
-        """[R, D] to [N, slots, D].
-
-        Args:
-            slots: slots per clip; None: as many as the fullest clip needs.
-            choose: (rows, slots) to the rows that stay, where a clip has more than fit.
-        """
-        slots = self._widest if slots is None else slots
-        source, target, first = [], [], 0
-        for clip, count in enumerate(self.counts):
-            kept = choose(count, slots) if count > slots else torch.arange(count)
-            source.append(first + kept)
-            target.append(clip * slots + torch.arange(len(kept)))
-            first += count
-        padded = x.new_zeros(len(self.counts) * slots, x.shape[1])
-        padded = padded.index_copy(0, torch.cat(target).to(x.device), x[torch.cat(source).to(x.device)])
-        return padded.unflatten(0, (len(self.counts), slots))
-
-    def from_clips(self, x: Tensor) -> Tensor:
-        """[N, rows of the fullest clip, D] to [R, D], the inverse of `to_clips` without limit."""
-        places = [clip * self._widest + torch.arange(count) for clip, count in enumerate(self.counts)]
-        return x.flatten(0, 1)[torch.cat(places).to(x.device)]
-
-    @property
-    def _widest(self) -> int:
-        return max(self.counts)
-
-
-class InteractionBlock(nn.Module):
-    """Attention of each person over the context of its clip, added to the person's feature."""
-
-    def __init__(self, dim_out: int, *, options: BlockOptions, seconds: int | None = None) -> None:
-        """Args: `seconds` S gives keys and values of each second a learned offset (temporal position)."""
-        super().__init__()
-        dim, bias, std = options.dim_inner, options.bias, options.init_std
-        self.layer_norm = options.layer_norm
-        self.temporal_position_k = self.temporal_position_v = None
-        if seconds is not None:
-            self.temporal_position_k = nn.Parameter(torch.zeros(seconds, 1, dim, 1, 1, 1))
-            self.temporal_position_v = nn.Parameter(torch.zeros(seconds, 1, dim, 1, 1, 1))
-        self.query = Pointwise(dim, dim, bias=bias, init_std=std)
-        self.key = Pointwise(dim, dim, bias=bias, init_std=std)
-        self.value = Pointwise(dim, dim, bias=bias, init_std=std)
-        self.out = Pointwise(dim, dim_out, bias=bias, init_std=0.0 if options.zero_init else std)
-        self.shortcut = None if dim == dim_out else Pointwise(dim, dim_out, bias=bias, init_std=std)
-        self.dropout = nn.Dropout(options.dropout)
-
-    def forward(self, persons: Tensor, context: Tensor, rows: ClipRows) -> Tensor:
-        """Persons [R, D] and their clips' contexts [N, L, D] to [R, E]; keys and values are computed once per clip."""
-        query = rows.to_clips(self.query(persons))
-        key = _with_position(self.key(context), self.temporal_position_k)
-        value = _with_position(self.value(context), self.temporal_position_v)
-        attention = (query @ key.transpose(1, 2)) * query.shape[2] ** -0.5  # [N, persons, L]
-        gathered = rows.from_clips(attention.softmax(dim=2) @ value)
-        if self.layer_norm:
-            gathered = F.layer_norm(gathered, gathered.shape[1:])
-        change = self.dropout(self.out(F.relu(gathered)))
-        return change + (persons if self.shortcut is None else self.shortcut(persons))
-
-
-def _with_position(context: Tensor, position: Tensor | None) -> Tensor:
-    """Context [N, S * Q, D] plus one vector per second, [S, 1, D, 1, 1, 1]."""
-    if position is None:
-        return context
-    return (context.unflatten(1, (len(position), -1)) + position.flatten(1).unsqueeze(1)).flatten(1, 2)
-
-
 class Surroundings:
-    """The contexts of a batch, reduced to D channels."""
+    """The contexts of a batch."""
 
-    def __init__(self, fixed: dict[str, Tensor], *, rows: ClipRows, max_persons: int, choose: Choose) -> None:
-        """Args: `fixed` are the contexts that no block changes: "O" and "M", [N, L, D]."""
+    def __init__(self, fixed: dict[str, Context], *, rows: ClipRows, max_persons: int, choose: Choose) -> None:
+        """Args: `fixed` are the contexts that no block changes: "O" and "M"."""
         self.fixed = fixed
         self.rows = rows
         self.max_persons = max_persons
         self.choose = choose
 
-    def of(self, kind: str, persons: Tensor) -> Tensor:
-        """[N, L, D]; `persons` [R, D] is what a P block attends to."""
-        if kind == "P":
-            return self.rows.to_clips(persons, slots=self.max_persons, choose=self.choose)
-        return self.fixed[kind]
+    def of(self, kind: str, persons: Tensor) -> Context:
+        """`persons` [R, D] is what a P block attends to."""
+        if kind != "P":
+            return self.fixed[kind]
+        rows, kept = self.rows.at_most(self.max_persons, self.choose)
+        return _timeless(_select(persons, kept), rows, slots=self.max_persons)
+
+
+def _timeless(x: Tensor, rows: ClipRows, *, slots: int, empty_row: Tensor | None = None) -> Context:
+    """A context of one moment: x [R, D]."""
+    moments = (~rows.are_filled).to(torch.int64)
+    return Context.of([rows.to_clips(x)], moments, places=torch.tensor([slots]), empty_row=empty_row)
+
+
+def _select(x: Tensor, rows: Tensor | None) -> Tensor:
+    return x if rows is None else x.index_select(0, rows.to(x.device))
 
 
 class InteractionStructure(nn.Module):
@@ -213,6 +113,8 @@ class InteractionStructure(nn.Module):
         self.needs_persons = "P" in kinds
         self.needs_objects = "O" in kinds
         self.needs_memory = "M" in kinds
+        self.temporal_position = temporal_position
+        self._num_memory_blocks = sum(layer.count("M") for layer in self.layers)
         for name in ["person_dim_reduce", *(name for kind, name in _REDUCTIONS.items() if kind in kinds)]:
             self.add_module(name, Pointwise(dim_in, options.dim_inner, bias=options.bias, init_std=options.init_std))
         self.block_names: list[list[str]] = []
@@ -244,13 +146,13 @@ class InteractionStructure(nn.Module):
         """Whether a P block attends to the persons as they were pooled, through `person_key_dim_reduce`."""
         return True
 
-    def forward(self, features: RoiFeatures, memory: Tensor | None = None) -> Tensor:
+    def forward(self, features: RoiFeatures, memory: MemoryWindow | None = None) -> Tensor:
         """Refined person features.
 
         Args:
             features: pooled persons and, for O blocks, objects.
-            memory: person features [N, S, Q, C] of the seconds around each clip, zeros where there is nobody; the
-                clip's own second is filled in here. None: nobody in any other second.
+            memory: the persons of the seconds around each clip; those of the clip's own second are added here. None:
+                nobody in any other second.
 
         Returns:
             [R, E].
@@ -260,9 +162,9 @@ class InteractionStructure(nn.Module):
         query = self.person_dim_reduce(persons)
         fixed = {}
         if self.needs_memory:
-            fixed["M"] = self.mem_dim_reduce(self.complete_memory(features, memory).flatten(1, 2))
+            fixed["M"] = self._memory(features, memory)
         if self.needs_objects:
-            fixed["O"] = self.object_dim_reduce(self._objects(features))
+            fixed["O"] = self._objects(features)
         around = Surroundings(fixed, rows=rows, max_persons=self.limits.persons, choose=self.choose)
         key = self.person_key_dim_reduce(persons) if self.needs_persons else query
         return self.aggregate(query, key, around)
@@ -277,20 +179,36 @@ class InteractionStructure(nn.Module):
         """
         raise NotImplementedError
 
-    def complete_memory(self, features: RoiFeatures, memory: Tensor | None) -> Tensor:
-        """Memory [N, S, Q, C] with the clip's own persons, without gradient, in the middle."""
-        own = features.person.detach().flatten(1)
-        own = ClipRows(features.person_counts).to_clips(own, slots=self.limits.per_second, choose=self.choose)
-        clips, slots, dim = own.shape
-        shape = (clips, self.limits.seconds, slots, dim)
+    def memory_rows(self, features: RoiFeatures, memory: MemoryWindow | None) -> tuple[list[Tensor], Tensor]:
+        """The memory's rows [N, L_i, C], and the clip's own persons in its middle; all without gradient.
+
+        Returns:
+            Both, and the second of each row, int64 [N, L] on the CPU, S = no row.
+        """
+        clips, seconds, slots = len(features.person_counts), self.limits.seconds, self.limits.per_second
+        rows, kept = ClipRows(features.person_counts).at_most(slots, self.choose)
+        own = rows.to_clips(_select(features.person.detach().flatten(1), kept))
+        middle = torch.where(rows.are_filled, self.limits.seconds_before, seconds)
         if memory is None:
-            memory = own.new_zeros(shape)
-        elif memory.shape != shape:
-            raise ValueError(f"memory: got shape {tuple(memory.shape)}, expected {shape} (clips, seconds, slots, C)")
-        else:
-            memory = memory.detach().to(own.dtype, copy=True)
-        memory[:, self.limits.seconds_before] = own
-        return memory
+            return [own], middle
+        span, expected = memory.span, (clips, seconds, slots, own.shape[2])
+        got = (len(memory.rows), span.moments, span.persons, memory.rows.shape[2])
+        if got != expected:
+            raise ValueError(f"memory: got shape {got}, expected {expected} (clips, seconds, slots, C)")
+        return [memory.rows.detach().to(own.dtype), own], torch.cat([memory.moments, middle], dim=1)
+
+    def _memory(self, features: RoiFeatures, memory: MemoryWindow | None) -> Context:
+        parts, moments = self.memory_rows(features, memory)
+        places = torch.full((self.limits.seconds,), self.limits.per_second)
+        if not self.temporal_position:
+            moments, places = (moments == len(places)).to(torch.int64), places.sum(dim=0, keepdim=True)
+        reduce = self.mem_dim_reduce
+        persons = max(features.person_counts, default=0)
+        if _pays_to_stay_wide(reduce, slots=moments.shape[1], persons=persons, blocks=self._num_memory_blocks):
+            # Once for all blocks, not in each of their matrix products.
+            parts = [part.to(_arithmetic(part)) for part in parts]
+            return Context.of(parts, moments, places=places, empty_row=reduce.bias, reduce=reduce)
+        return Context.of([reduce(part) for part in parts], moments, places=places, empty_row=reduce.bias)
 
     def choose(self, count: int, slots: int) -> Tensor:
         """Which of `count` rows fill the slots: a random subset in training, the first ones in testing."""
@@ -301,11 +219,29 @@ class InteractionStructure(nn.Module):
     def block(self, layer: int, column: int) -> InteractionBlock:
         return getattr(self, self.block_names[layer][column])
 
-    def _objects(self, features: RoiFeatures) -> Tensor:
+    def _objects(self, features: RoiFeatures) -> Context:
         if features.object is None or features.object_counts is None:
             raise ValueError("interaction: got no object features, expected them (the structure has an O block)")
-        rows = ClipRows(features.object_counts)
-        return rows.to_clips(features.object.flatten(1), slots=self.limits.objects, choose=self.choose)
+        rows, kept = ClipRows(features.object_counts).at_most(self.limits.objects, self.choose)
+        objects = self.object_dim_reduce(_select(features.object.flatten(1), kept))
+        return _timeless(objects, rows, slots=self.limits.objects, empty_row=self.object_dim_reduce.bias)
+
+
+def _arithmetic(x: Tensor) -> torch.dtype:
+    """The type that matrix products of x are made in."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def _pays_to_stay_wide(reduce: Pointwise, *, slots: int, persons: int, blocks: int) -> bool:
+    """Whether M blocks better look at the memory's rows of C channels than at rows reduced to D.
+
+    The reduction of all rows goes away; instead persons go through its matrix, twice in each block, and their products
+    with the rows are wider. Counted are the multiplications for a clip.
+    """
+    narrow, wide = reduce.weight.shape[:2]
+    kept_wide = 2 * blocks * persons * (wide * narrow + slots * wide)
+    return kept_wide < slots * wide * narrow + 2 * blocks * persons * slots * narrow
 
 
 # Order of the released weight files.

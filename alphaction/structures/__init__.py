@@ -3,7 +3,8 @@
 from alphaction.structures.annotations import Annotations, ClassList, ClipKey, PackedBoxes
 from alphaction.structures.batch import ClipBatch, ClipSample, DetectorOutput, RoiFeatures
 from alphaction.structures.boxes import Boxes
-from alphaction.structures.memory import FeatureMemory, MemorySpan
+from alphaction.structures.memory import FeatureMemory
+from alphaction.structures.memory_window import MemorySpan, MemoryWindow
 from alphaction.structures.predictions import Predictions
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "DetectorOutput",
     "FeatureMemory",
     "MemorySpan",
+    "MemoryWindow",
     "PackedBoxes",
     "Predictions",
     "RoiFeatures",

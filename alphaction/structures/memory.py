@@ -1,7 +1,7 @@
 """The memory: features of the persons seen at other moments of the same videos (paper, section 3.3).
 
 Time is cut into slots of `step` seconds. A slot remembers the persons of one keyframe, of several in it the one nearest
-to its middle. Features lie row by row in a few large blocks; a table says which rows belong to which slot, so that an
+to its middle. Features lie row by row in one block, or a few; a table says which rows belong to which slot, so that an
 AVA-sized memory is a handful of arrays and one dict entry per slot.
 
 Shapes: N clips, R persons over all clips, C channels, S slots of a window, Q persons of a slot that a window has room
@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from alphaction.structures.memory_window import MemorySpan, MemoryWindow
+from alphaction.structures.saved_memory import SavedMemory
 
 Choose = Callable[[int, int], Tensor]  # (persons, places) -> int64 [places], the persons that stay
 Weigh = Callable[[np.ndarray], np.ndarray]  # losses [n] that features are tagged with -> their factors [n]
@@ -26,30 +28,6 @@ Weigh = Callable[[np.ndarray], np.ndarray]  # losses [n] that features are tagge
 _BLOCK_BYTES = 2**26
 _LOAD_ENTRIES = 1024
 _FIELDS = {"movie": np.int32, "slot": np.int64, "time": np.float64, "loss": np.float64, "age": np.int64, "count": int}
-
-
-@dataclass(frozen=True)
-class MemorySpan:
-    """The moments around a clip that its window shows.
-
-    Attributes:
-        before, after: how many moments; S = before + 1 + after.
-        rate: slots from one moment to the next.
-        persons: Q.
-    """
-
-    before: int
-    after: int
-    rate: int
-    persons: int
-
-    @property
-    def moments(self) -> int:
-        return self.before + 1 + self.after
-
-    def slots(self, middle: int) -> range:
-        """The S slots around the slot `middle`."""
-        return range(middle - self.before * self.rate, middle + self.after * self.rate + 1, self.rate)
 
 
 class FeatureMemory:
@@ -61,7 +39,7 @@ class FeatureMemory:
         dtype: float32, or float16 for half the size (values beyond its range are cut off).
         max_bytes: most memory for features, 0 = no bound. When it is full the slots that were written longest ago
             are forgotten.
-        block_bytes: size of a block; it is reserved as a whole, and occupied as it fills.
+        block_bytes: size of a block, unless `reserve` asks for more; it is occupied as it fills.
     """
 
     def __init__(
@@ -83,7 +61,8 @@ class FeatureMemory:
         self.max_bytes = max_bytes
         self.row_bytes = channels * dtype.itemsize
         self._max_rows = max(1, max_bytes // self.row_bytes) if max_bytes else sys.maxsize
-        self._rows_per_block = max(1, min(block_bytes // self.row_bytes, self._max_rows))
+        self._rows_per_block = max(1, block_bytes // self.row_bytes)
+        self._expected_rows = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -93,6 +72,7 @@ class FeatureMemory:
         self._entries = {name: np.zeros(0, dtype) for name, dtype in _FIELDS.items()}
         self._rows = np.zeros((0, 0), np.int32)  # [E, P], the first `count` of each count
         self._blocks: list[Tensor] = []
+        self._starts = np.zeros(1, np.int64)  # first row of each block, and how many rows all have
         self._next_row = 0
         self._free_rows: list[int] = []
         self._next_entry = 0
@@ -120,6 +100,10 @@ class FeatureMemory:
     def num_forgotten(self) -> int:
         """Slots that had to make room so far."""
         return self._num_forgotten
+
+    def reserve(self, persons: int) -> None:
+        """Says how many persons there will be. They then lie in one block, from which windows are gathered fastest."""
+        self._expected_rows = persons
 
     def slot(self, time: float) -> int:
         """The slot of a moment in seconds."""
@@ -180,10 +164,8 @@ class FeatureMemory:
         weigh: Weigh | None = None,
         choose: Choose | None = None,
         device: torch.device | str = "cpu",
-    ) -> Tensor:
-        """What is remembered around some clips, float32 [N, S, Q, C] on `device`.
-
-        Places without a person are zero, and so is the clips' own moment in the middle (the network fills it in).
+    ) -> MemoryWindow:
+        """What is remembered around some clips, on `device`.
 
         Args:
             keys: video and keyframe time in seconds of each clip.
@@ -191,33 +173,33 @@ class FeatureMemory:
             weigh: scales each slot's features by its loss; None: as they are.
             choose: of a slot with more than Q persons those that are shown, by default the first.
         """
-        entries = np.array([self._around(key, span) for key in keys], np.int64).reshape(-1)
-        places = np.flatnonzero(entries >= 0)
-        entries = entries[places]
+        entries = np.array([self._around(key, span) for key in keys], np.int64)  # [N, S]
+        clips, moments = np.nonzero(entries >= 0)
+        entries = entries[clips, moments]
         rows = self._rows[entries]
         counts = self._entries["count"][entries]
         if choose is not None:
             for i in np.flatnonzero(counts > span.persons):
                 rows[i, : span.persons] = rows[i, choose(int(counts[i]), span.persons).numpy()]
         rows = rows[:, : span.persons]
-        column = np.arange(rows.shape[1])
-        filled = column < counts[:, None]
-        features = self._gather(rows[filled]).to(device).float()
-        if weigh is not None and len(entries):
-            factors = np.broadcast_to(weigh(self._entries["loss"][entries])[:, None], filled.shape)[filled]
-            features *= torch.from_numpy(factors.astype(np.float32)).to(device)[:, None]
-        targets = torch.from_numpy((places[:, None] * span.persons + column)[filled]).to(device)
-        out = torch.zeros(len(keys) * span.moments * span.persons, self.channels, device=device)
-        return out.index_copy_(0, targets, features).view(len(keys), span.moments, span.persons, self.channels)
+        counts = np.minimum(counts, span.persons)
+        shown = np.arange(rows.shape[1]) < counts[:, None]
+        factors = None if weigh is None else np.repeat(weigh(self._entries["loss"][entries]), counts)
+        clips, moments = np.repeat(clips, counts), np.repeat(moments, counts)
+        persons = np.bincount(clips, minlength=len(keys))
+        features = self._padded(rows[shown], persons, factors, device)
+        table = np.full(features.shape[:2], span.moments)
+        table[np.arange(table.shape[1]) < persons[:, None]] = moments
+        return MemoryWindow(features, torch.from_numpy(table), span)
 
     def state_dict(self) -> dict[str, object]:
-        """Everything, as tensors, numbers and texts. The blocks are not copied, except the last."""
+        """Everything, as tensors, numbers and texts. Features are not copied: the state shows later changes."""
         entries = np.flatnonzero(self._entries["count"])
         entries = entries[np.argsort(self._entries["age"][entries])]
         blocks = list(self._blocks)
-        used = self._next_row - (len(blocks) - 1) * self._rows_per_block
         if blocks:
-            blocks[-1] = blocks[-1][:used].clone()
+            # Through numpy, for a storage that ends with the last row: torch.save writes whole storages.
+            blocks[-1] = torch.from_numpy(blocks[-1].numpy()[: self._next_row - self._starts[-2]])
         return {
             "step": float(self.step),
             "movies": list(self._names),
@@ -228,17 +210,38 @@ class FeatureMemory:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave, instead of what is remembered now.
 
-        The other memory may have had another `step`, `dtype` or bound.
+        Of a memory of the same kind the blocks are taken as they are, not copied: those of a file that is mapped are
+        there at once, and read as they are used. They belong to this memory from then on. The other memory may also
+        have had another `step`, `dtype` or bound.
+
+        Raises:
+            KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError: it is no such state.
         """
+        saved = SavedMemory.of(state, channels=self.channels)
         self._clear()
-        movies, blocks = list(state["movies"]), list(state["blocks"])
-        table, counts = state["rows"].numpy(), state["count"].numpy()
-        keys = [(movies[i], time) for i, time in zip(state["movie"].tolist(), state["time"].tolist(), strict=True)]
-        losses = state["loss"].tolist()
-        for first in range(0, len(keys), _LOAD_ENTRIES):
+        if saved.dtype == self.dtype and saved.step == self.step and len(saved) <= self._max_rows:
+            self._adopt(saved)
+            return
+        for first in range(0, len(saved.count), _LOAD_ENTRIES):
             part = slice(first, first + _LOAD_ENTRIES)
-            rows = table[part][np.arange(table.shape[1]) < counts[part, None]]
-            self.put(keys[part], _take(blocks, rows, channels=self.channels), counts[part], losses=losses[part])
+            keys = [(saved.movies[i], time) for i, time in zip(saved.movie[part], saved.time[part], strict=True)]
+            features = _take(saved.blocks, saved.starts, saved.used_rows(part))
+            self.put(keys, features, saved.count[part], losses=saved.loss[part])
+
+    def _adopt(self, saved: SavedMemory) -> None:
+        """Makes the blocks and tables of a checkpoint those of this memory, which is empty."""
+        self._blocks, self._starts = list(saved.blocks), saved.starts
+        self._next_row = len(saved)
+        self._free_rows = np.setdiff1d(np.arange(len(saved)), saved.used_rows(slice(None))).tolist()
+        self._names = list(saved.movies)
+        self._number = {name: i for i, name in enumerate(self._names)}
+        self._rows = saved.rows.copy()
+        self._clock = self._next_entry = len(saved.count)
+        fields = {"movie": saved.movie, "slot": saved.slot, "time": saved.time, "loss": saved.loss}
+        fields |= {"age": np.arange(1, self._clock + 1), "count": saved.count}
+        self._entries = {name: values.astype(_FIELDS[name]) for name, values in fields.items()}
+        for entry, (movie, slot) in enumerate(zip(saved.movie.tolist(), saved.slot.tolist(), strict=True)):
+            self._index.setdefault(self._names[movie], {})[slot] = entry
 
     def _find(self, key: tuple[str, float]) -> int | None:
         movie, time = key
@@ -313,10 +316,16 @@ class FeatureMemory:
         if self._free_rows:
             return self._free_rows.pop()
         self._next_row += 1
-        if self._next_row > len(self._blocks) * self._rows_per_block:
-            with torch.inference_mode(False):  # else a memory made there could not be written to elsewhere
-                self._blocks.append(torch.empty(self._rows_per_block, self.channels, dtype=self.dtype))
+        if self._next_row > self._starts[-1]:
+            self._add_block()
         return self._next_row - 1
+
+    def _add_block(self) -> None:
+        have = int(self._starts[-1])
+        rows = min(max(self._rows_per_block, self._expected_rows - have), self._max_rows - have)
+        with torch.inference_mode(False):  # else a memory made there could not be written to elsewhere
+            self._blocks.append(torch.empty(rows, self.channels, dtype=self.dtype))
+        self._starts = np.append(self._starts, have + rows)
 
     def _forget(self, entry: int) -> None:
         movie = self._names[self._entries["movie"][entry]]
@@ -335,30 +344,46 @@ class FeatureMemory:
             limit = torch.finfo(torch.float16).max
             values = values.clamp(-limit, limit)
         values = values.to(self.dtype)
-        places = rows // self._rows_per_block
+        places = np.searchsorted(self._starts, rows, side="right") - 1
         for block in np.unique(places):
             here = torch.from_numpy(np.flatnonzero(places == block))
-            local = torch.from_numpy(rows[here.numpy()].astype(np.int64) - int(block) * self._rows_per_block)
+            local = torch.from_numpy(rows[here.numpy()] - self._starts[block])
             self._blocks[block].index_copy_(0, local, values[here])
 
     def _gather(self, rows: np.ndarray) -> Tensor:
-        if not len(rows):
-            return torch.zeros(0, self.channels, dtype=self.dtype)
-        return _take(self._blocks, rows, channels=self.channels)
+        if not self._blocks:
+            return torch.zeros(len(rows), self.channels, dtype=self.dtype)
+        return _take(self._blocks, self._starts, rows)
+
+    def _padded(
+        self, rows: np.ndarray, persons: np.ndarray, factors: np.ndarray | None, device: torch.device | str
+    ) -> Tensor:
+        """Rows that belong to clips, so many `persons` [N] to each, as float32 [N, L, C], scaled by `factors`."""
+        longest = int(persons.max(initial=0))
+        is_shown = np.arange(longest) < persons[:, None]
+        source = np.zeros(is_shown.shape, np.int64)
+        source[is_shown] = rows
+        out = self._gather(source.reshape(-1)).to(device).float()
+        if factors is not None:
+            scale = np.zeros(is_shown.shape, np.float32)
+            scale[is_shown] = factors
+            out *= torch.from_numpy(scale).to(device).view(-1, 1)
+        if not is_shown.all():
+            # Also after scaling: the row that stands in for nobody may hold anything.
+            out.index_fill_(0, torch.from_numpy(np.flatnonzero(~is_shown)).to(device), 0.0)
+        return out.view(len(persons), longest, self.channels)
 
 
-def _take(blocks: Sequence[Tensor], rows: np.ndarray, *, channels: int) -> Tensor:
-    """Rows [n, C] of blocks that are all as long as the first, or shorter in the last place."""
-    if blocks[0].shape[1] != channels:
-        raise ValueError(f"blocks: got {blocks[0].shape[1]} channels, expected {channels}")
-    rows = rows.astype(np.int64)
+def _take(blocks: Sequence[Tensor], starts: np.ndarray, rows: np.ndarray) -> Tensor:
+    """Rows [n, C] of blocks of which each begins with the row that `starts` says."""
+    rows = rows.astype(np.int64, copy=False)
     if len(blocks) == 1:
         return blocks[0].index_select(0, torch.from_numpy(rows))
-    out = torch.empty(len(rows), channels, dtype=blocks[0].dtype)
-    places, local = np.divmod(rows, len(blocks[0]))
+    out = torch.empty(len(rows), blocks[0].shape[1], dtype=blocks[0].dtype)
+    places = np.searchsorted(starts, rows, side="right") - 1
     for block in np.unique(places):
         here = np.flatnonzero(places == block)
-        out[torch.from_numpy(here)] = blocks[block].index_select(0, torch.from_numpy(local[here]))
+        out[torch.from_numpy(here)] = blocks[block].index_select(0, torch.from_numpy(rows[here] - starts[block]))
     return out
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from goldens import fill, load, parity
-from memory_kit import recorded_pool, span_of, store_of
+from memory_kit import complete, joined, recorded_pool, span_of, store_of
 from model_kit import cases_of, config_of, split_boxes, tensor
 
 from alphaction.engine.memory import penalty_factors
@@ -80,7 +80,7 @@ def recorded_memory(inputs, case, cfg, choices):
         windows.append(store.window([key], span_of(cfg), choose=lambda n, k: choices.take("sample_mem_feature", n, k)))
         if count > limit:
             own.append(choices.take("sample_mem_feature", count, limit))
-    return torch.cat(windows), own
+    return joined(windows), own
 
 
 def keys_of(inputs):
@@ -112,8 +112,8 @@ def test_recorded_logits_and_scores(golden, name):
             structure.choose = lambda n, k: own.pop(0)[:k] if own else choices.take("separate_roi_per_person", n, k)
         if f"{name}/out/memory" in arrays:
             pending = list(own)
-            complete = structure.complete_memory(features, memory).flatten(1, 2)
-            report.close("memory", complete, arrays[f"{name}/out/memory"])
+            seen = complete(structure, features, memory).flatten(1, 2)
+            report.close("memory", seen, arrays[f"{name}/out/memory"])
             own.extend(pending)
         structure.register_forward_hook(
             lambda module, given, refined: report.close("ia_out", refined, arrays[f"{name}/out/ia_out"])

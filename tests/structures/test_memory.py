@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from memory_kit import dense
 
 from alphaction.structures import ClipKey, FeatureMemory, MemorySpan
 
@@ -75,15 +76,15 @@ def test_equals_a_dict(batches, step, before, after, rate, persons):
             twin.put(key, part, loss)
     span = MemorySpan(before=before, after=after, rate=rate, persons=persons)
     keys = [ClipKey(movie, time) for movie in "abcd" for time in (0.0, 0.3, 2.0, 5.7)]
-    assert torch.equal(memory.window(keys, span), twin.window(keys, span, lambda loss: 1.0))
-    weighed = memory.window(keys, span, weigh=lambda losses: 1 / losses)
+    assert torch.equal(dense(memory.window(keys, span)), twin.window(keys, span, lambda loss: 1.0))
+    weighed = dense(memory.window(keys, span, weigh=lambda losses: 1 / losses))
     torch.testing.assert_close(weighed, twin.window(keys, span, lambda loss: 1 / loss), rtol=1e-6, atol=0)
     assert len(memory) == len(twin.slots)
     assert memory.num_persons == sum(len(persons) for _, persons, _ in twin.slots.values())
 
     again = FeatureMemory(C, step=step, block_bytes=7 * C * 4)
     again.load_state_dict(memory.state_dict())
-    assert torch.equal(again.window(keys, span), memory.window(keys, span))
+    assert torch.equal(dense(again.window(keys, span)), dense(memory.window(keys, span)))
     assert (len(again), again.num_persons) == (len(memory), memory.num_persons)
 
 
@@ -124,7 +125,7 @@ def test_movie_ends_and_other_movies():
     memory = FeatureMemory(C)
     keys = [("a", second) for second in range(3)] + [("b", 3)]
     memory.put(keys, torch.arange(4.0).repeat_interleave(C).view(4, C) + 1, [1] * 4)
-    shown = memory.window([("a", 0), ("a", 2), ("b", 3), ("nobody", 1)], SPAN)[:, :, 0, 0]
+    shown = dense(memory.window([("a", 0), ("a", 2), ("b", 3), ("nobody", 1)], SPAN))[:, :, 0, 0]
     assert shown.tolist() == [[0, 0, 0, 2], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert ("nobody", 1) not in memory and len(memory) == 4  # asking leaves nothing behind
 
@@ -134,7 +135,7 @@ def test_half_seconds_and_rates():
     times = [0.0, 0.49, 1.02, 1.5, 2.0]
     memory.put([("a", time) for time in times], (torch.arange(5.0) + 1).repeat_interleave(C).view(5, C), [1] * 5)
     span = MemorySpan(before=2, after=1, rate=2, persons=1)  # a second from moment to moment
-    assert memory.window([("a", 2.0), ("a", 1.01), ("a", 0.5)], span)[:, :, 0, 0].tolist() == [
+    assert dense(memory.window([("a", 2.0), ("a", 1.01), ("a", 0.5)], span))[:, :, 0, 0].tolist() == [
         [1, 3, 0, 0],
         [0, 1, 0, 5],
         [0, 0, 0, 4],
@@ -167,7 +168,7 @@ def test_features_are_copies_without_gradient():
     expected = features.detach() * 2
     with torch.no_grad():
         features.zero_()
-    window = memory.window([("a", 0)], SPAN)
+    window = dense(memory.window([("a", 0)], SPAN))
     assert not window.requires_grad and torch.equal(window[0, 3], expected)
     window.zero_()
     assert torch.equal(memory.get(("a", 1)), expected)
@@ -185,7 +186,7 @@ def test_half_precision():
     memory = FeatureMemory(C, dtype=torch.float16)
     features = torch.cat([features_of(2), torch.full((1, C), 1e6)])
     memory.put([("a", 1)], features, [3])
-    shown = memory.window([("a", 0)], MemorySpan(before=0, after=1, rate=1, persons=3))[0, 1]
+    shown = dense(memory.window([("a", 0)], MemorySpan(before=0, after=1, rate=1, persons=3)))[0, 1]
     assert shown.dtype == torch.float32
     torch.testing.assert_close(shown[:2], features[:2], rtol=2**-11, atol=1e-7)
     assert torch.equal(shown[2], torch.full((C,), 65504.0))  # cut off, not infinite
@@ -203,8 +204,8 @@ def test_more_persons_than_places():
         return torch.tensor([3, 1])
 
     span = MemorySpan(before=1, after=2, rate=1, persons=2)
-    assert torch.equal(memory.window([("a", 0)], span)[0, 2:], torch.stack([features[:2], features[4:]]))
-    chosen = memory.window([("a", 0)], span, choose=choose)[0, 2:]
+    assert torch.equal(dense(memory.window([("a", 0)], span))[0, 2:], torch.stack([features[:2], features[4:]]))
+    chosen = dense(memory.window([("a", 0)], span, choose=choose))[0, 2:]
     assert torch.equal(chosen, torch.stack([features[[3, 1]], features[4:]]))
     assert asked == [(4, 2)]
     assert torch.equal(memory.get(("a", 1)), features[:4])  # choosing changes nothing
