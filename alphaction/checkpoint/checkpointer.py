@@ -250,10 +250,10 @@ class Checkpointer:
         logger.info("Testing %s (%s)", path, why)
         content = content or read_checkpoint(path)
         report = self._load(path, content, averaged=True)
-        if report.missing:
+        if report.missing_elsewhere:
             logger.warning(
                 "%d tensors of the model are not in %s and keep random values: the results will be poor.",
-                len(report.missing),
+                len(report.missing_elsewhere),
                 path,
             )
         return describe(content, path, report=report, iteration=finished_iterations(content, path))
@@ -315,6 +315,12 @@ class Checkpointer:
             self._model, weights or content["model"], source=str(path), no_head=no_head, advice=advice, classes=classes
         )
         logger.info("%s", report.table())
+        if report.lacks_person_head:
+            logger.warning(
+                "%s holds no person head (MODEL.ROI_PERSON_HEAD), or not all of it: the model's keeps random values, and "
+                "the persons that it finds mean nothing before it is trained.",
+                path,
+            )
         if new_run and not no_head:
             self._tell_of_rows(path, classes, report)
         return report

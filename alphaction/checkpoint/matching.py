@@ -24,6 +24,8 @@ from alphaction.utils.logging import alike_in_all
 HEAD_PREFIX = "roi_heads."
 PREDICTOR_PREFIX = "roi_heads.action.predictor."
 BACKBONE_PREFIX = "backbone."
+# Beside `roi_heads.`, so that `--no-head` keeps it: persons look alike whatever the classes are.
+PERSON_HEAD_PREFIX = "person_head."
 _WRAPPER_PREFIX = "module."
 _COUNTER = "num_batches_tracked"
 _BLOCK = re.compile(r"(?:module\.)?(?:backbone\.)?(?P<stage>(?:slow\.|fast\.)?res_nl\d+)\.res_(?P<block>\d+)\.")
@@ -58,6 +60,16 @@ class LoadReport:
     def by_ending(self) -> list[str]:
         """Model names that were filled by an entry of another, shorter name."""
         return [name for name, entry in self.loaded.items() if name != entry]
+
+    @property
+    def lacks_person_head(self) -> bool:
+        """Whether the model has a person head and the file has none."""
+        return any(name.startswith(PERSON_HEAD_PREFIX) for name in self.missing)
+
+    @property
+    def missing_elsewhere(self) -> list[str]:
+        """What is missing besides a person head."""
+        return [name for name in self.missing if not name.startswith(PERSON_HEAD_PREFIX)]
 
     def table(self) -> str:
         """The report as text: one line per kind, with counts and the first names."""
