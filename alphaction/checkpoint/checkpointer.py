@@ -251,10 +251,9 @@ class Checkpointer:
         content = content or read_checkpoint(path)
         report = self._load(path, content, averaged=True)
         if report.missing_elsewhere:
+            count = len(report.missing_elsewhere)
             logger.warning(
-                "%d tensors of the model are not in %s and keep random values: the results will be poor.",
-                len(report.missing_elsewhere),
-                path,
+                "%d tensors of the model are not in %s and keep random values: the results will be poor.", count, path
             )
         return describe(content, path, report=report, iteration=finished_iterations(content, path))
 
@@ -316,11 +315,7 @@ class Checkpointer:
         )
         logger.info("%s", report.table())
         if report.lacks_person_head:
-            logger.warning(
-                "%s holds no person head (MODEL.ROI_PERSON_HEAD), or not all of it: the model's keeps random values, and "
-                "the persons that it finds mean nothing before it is trained.",
-                path,
-            )
+            logger.warning("%s holds no whole person head (MODEL.ROI_PERSON_HEAD): it has to be trained first.", path)
         if new_run and not no_head:
             self._tell_of_rows(path, classes, report)
         return report
