@@ -13,6 +13,7 @@ from torch import Tensor
 
 from alphaction.structures.annotations import ClipKey
 from alphaction.structures.boxes import Boxes
+from alphaction.structures.planes import ClipPlanes
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class ClipSample:
         key: video and keyframe time.
         index: position of the keyframe in the data set's `annotations`.
         annotated: in training, where `persons` are a choice of the annotated ones, all of them; else None.
+        planes: with INPUT.TRANSFORM "device" the clip as it was decoded, one clip with its padding being its own size;
+            `slow` and `fast` are None then. Boxes are those of the clip that it becomes.
     """
 
     slow: Tensor | None
@@ -42,6 +45,17 @@ class ClipSample:
     key: ClipKey
     index: int
     annotated: Boxes | None = None
+    planes: ClipPlanes | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the clip in pixels."""
+        if self.planes is not None:
+            return self.planes.layouts[0].size
+        clip = self.slow if self.slow is not None else self.fast
+        if clip is None:
+            raise ValueError(f"{self.key}: got no clip, expected that of one pathway at least")
+        return int(clip.shape[2]), int(clip.shape[3])
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,8 @@ class ClipBatch:
         person_scores: float32 [R], or None.
         keys, indices: per clip.
         annotated: in training, where `persons` are a choice of the annotated ones, all of them, per clip; else None.
+        planes: with INPUT.TRANSFORM "device" the clips as they were decoded, in place of `slow` and `fast`
+            (`structures.render.network_clips` reads either).
     """
 
     slow: Tensor | None
@@ -71,6 +87,7 @@ class ClipBatch:
     keys: Sequence[ClipKey]
     indices: Sequence[int]
     annotated: Sequence[Boxes] | None = None
+    planes: ClipPlanes | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -78,6 +95,16 @@ class ClipBatch:
     @property
     def num_persons(self) -> int:
         return sum(len(boxes) for boxes in self.persons)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Size of the clips, in bytes as they travel to the device."""
+        clips = [self.slow, self.fast, None if self.planes is None else self.planes.data]
+        return sum(tensor.numel() * tensor.element_size() for tensor in clips if tensor is not None)
+
+    def without_frames(self) -> ClipBatch:
+        """The batch without its clips: boxes, labels and names only."""
+        return replace(self, slow=None, fast=None, planes=None)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
         """The batch with every tensor the model reads on `device`. Sizes, keys and indices stay as they are."""
@@ -94,6 +121,7 @@ class ClipBatch:
             labels=move(self.labels),
             objects=None if self.objects is None else [boxes.to(device) for boxes in self.objects],
             annotated=None if self.annotated is None else [boxes.to(device) for boxes in self.annotated],
+            planes=None if self.planes is None else self.planes.to(device, non_blocking),
         )
 
     def split(self, parts: int) -> list[ClipBatch]:
@@ -123,6 +151,7 @@ class ClipBatch:
             keys=self.keys[clips],
             indices=self.indices[clips],
             annotated=None if self.annotated is None else self.annotated[clips],
+            planes=None if self.planes is None else self.planes[clips],
         )
 
     def pin_memory(self) -> ClipBatch:
@@ -131,6 +160,7 @@ class ClipBatch:
             self,
             slow=None if self.slow is None else self.slow.pin_memory(),
             fast=None if self.fast is None else self.fast.pin_memory(),
+            planes=None if self.planes is None else self.planes.pin_memory(),
         )
 
 
