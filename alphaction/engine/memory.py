@@ -15,7 +15,8 @@ from torch import Tensor
 
 from alphaction.dataset import ActionDataset
 from alphaction.errors import CheckpointError, ConfigError
-from alphaction.structures import ClipBatch, ClipKey, FeatureMemory, MemorySpan, RoiFeatures
+from alphaction.structures import ClipBatch, ClipKey, FeatureMemory, MemorySpan, MemoryWindow, RoiFeatures
+from alphaction.structures.memory import in_range
 from alphaction.utils.logging import alike_in_all
 
 logger = alike_in_all(logging.getLogger(__name__))
@@ -24,7 +25,7 @@ logger = alike_in_all(logging.getLogger(__name__))
 MEMORY = "person_memory"
 REFERENCE_MEMORY = "person_pool"
 
-_LAST_EXACT = 2**24  # whole numbers up to this one are exact in float32
+_HEAD_BYTES = 24  # three float64 before each feature
 
 
 class PersonMemory:
@@ -41,7 +42,7 @@ class PersonMemory:
         penalty: scale features as said above.
         random_choice: a moment with more persons than a window has room for shows a random choice of them, drawn from
             torch's generator, instead of the first ones.
-        gather: joins the rows [R, C + 3] of all processes, each process getting those of all.
+        gather: joins the rows [R, bytes] of all processes, each process getting those of all.
     """
 
     def __init__(
@@ -64,8 +65,8 @@ class PersonMemory:
         self._gather = gather
         self._loss: float | None = None
 
-    def window(self, keys: Sequence[ClipKey]) -> Tensor:
-        """Memory [N, S, Q, C] around the clips, as `ActionDetector.classify` takes it."""
+    def window(self, keys: Sequence[ClipKey]) -> MemoryWindow:
+        """The memory around the clips, as `ActionDetector.classify` takes it."""
         return self.store.window(
             keys,
             self._span,
@@ -82,12 +83,13 @@ class PersonMemory:
             features: of the share, as they were before the optimizer's step.
             loss: the batch's total loss, over all processes.
         """
+        dtype = self.store.dtype
         if batch is None or features is None:
-            rows = torch.zeros(0, 3 + self.store.channels, device=self._device)
+            rows = torch.zeros(0, _HEAD_BYTES + self.store.row_bytes, dtype=torch.uint8, device=self._device)
         else:
-            rows = pack_rows(batch.indices, features, loss=loss)
+            rows = pack_rows(batch.indices, features, loss=loss, dtype=dtype)
         rows = rows if self._gather is None else self._gather(rows)
-        indices, counts, losses, persons = unpack_rows(rows)
+        indices, counts, losses, persons = unpack_rows(rows, dtype=dtype)
         self.store.put([self._key_of(index) for index in indices], persons, counts, losses=losses)
         self._loss = loss
 
@@ -138,28 +140,28 @@ def penalty_factors(then: np.ndarray, now: float | None) -> np.ndarray:
     return np.divide(smaller, larger, out=np.ones(len(then)), where=larger > 0)
 
 
-def pack_rows(indices: Sequence[int], features: RoiFeatures, *, loss: float) -> Tensor:
-    """A batch's persons as one float32 tensor [R, 3 + C]: keyframe, number within the clip, loss, feature.
+def pack_rows(indices: Sequence[int], features: RoiFeatures, *, loss: float, dtype: torch.dtype) -> Tensor:
+    """A batch's persons as bytes [R, 24 + C * size of dtype]: keyframe, number within the clip, loss; the feature.
 
-    Processes of unequal R can pad theirs with rows whose keyframe is -1.
+    Features travel as they are stored, the three numbers as float64.
     """
-    if max(indices, default=0) > _LAST_EXACT:
-        raise ValueError(f"indices: got {max(indices)}, expected at most {_LAST_EXACT}")
-    persons = features.person.detach().flatten(1).float()
     counts = torch.tensor(features.person_counts, dtype=torch.int64)
-    head = torch.full((len(persons), 3), loss, dtype=torch.float32)
+    persons = features.person.detach().flatten(1)
+    head = torch.full((len(persons), 3), loss, dtype=torch.float64)
     head[:, 0] = torch.tensor(indices, dtype=torch.int64).repeat_interleave(counts)
     head[:, 1] = torch.cat([torch.arange(count) for count in features.person_counts])
-    return torch.cat([head.to(persons.device), persons], dim=1)
+    persons = in_range(persons, dtype).to(dtype)
+    return torch.cat([head.view(torch.uint8).to(persons.device), persons.contiguous().view(torch.uint8)], dim=1)
 
 
-def unpack_rows(rows: Tensor) -> tuple[list[int], list[int], list[float], Tensor]:
-    """(keyframe, number of persons and loss of each clip, persons [R, C]) of what `pack_rows` made, without padding."""
+def unpack_rows(rows: Tensor, *, dtype: torch.dtype) -> tuple[list[int], list[int], list[float], Tensor]:
+    """(keyframe, number of persons and loss of each clip, persons [R, C] in `dtype`) of what `pack_rows` made."""
     rows = rows.cpu()
-    rows = rows[rows[:, 0] >= 0]
-    starts = torch.nonzero(rows[:, 1] == 0).flatten()
+    head = rows[:, :_HEAD_BYTES].contiguous().view(torch.float64)
+    starts = torch.nonzero(head[:, 1] == 0).flatten()
     ends = torch.cat([starts[1:], torch.tensor([len(rows)])])
-    return rows[starts, 0].int().tolist(), (ends - starts).tolist(), rows[starts, 2].tolist(), rows[:, 3:]
+    persons = rows[:, _HEAD_BYTES:].contiguous().view(dtype)
+    return head[starts, 0].to(torch.int64).tolist(), (ends - starts).tolist(), head[starts, 2].tolist(), persons
 
 
 def put_reference(store: FeatureMemory, pool: Mapping[object, Mapping[object, Mapping[str, object]]]) -> None:
@@ -182,6 +184,8 @@ def put_reference(store: FeatureMemory, pool: Mapping[object, Mapping[object, Ma
 
 def check_memory(dataset: ActionDataset, store: FeatureMemory, span: MemorySpan) -> None:
     """Looks at whether a data set's keyframes can remember each other and fit in, and logs what to expect.
+
+    The memory is told how many persons there are.
 
     Raises:
         ConfigError: no window will ever show anything (when testing only a warning), or a test set does not fit.
@@ -217,6 +221,7 @@ def check_memory(dataset: ActionDataset, store: FeatureMemory, span: MemorySpan)
 
 def _check_size(dataset: ActionDataset, store: FeatureMemory) -> None:
     persons = int(dataset.person_counts().sum())
+    store.reserve(persons)
     size = persons * store.row_bytes
     text = f"{persons} persons of {len(dataset)} keyframes, {size / 2**20:.1f} MiB ({str(store.dtype)[6:]})"
     if not store.max_bytes or size <= store.max_bytes:

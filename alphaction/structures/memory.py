@@ -340,10 +340,7 @@ class FeatureMemory:
         """Copies features[sources] to the rows; of a row that is named twice the last counts."""
         rows, last = np.unique(rows[::-1], return_index=True)
         values = features.cpu()[torch.from_numpy(sources[::-1][last].copy())]
-        if self.dtype == torch.float16:
-            limit = torch.finfo(torch.float16).max
-            values = values.clamp(-limit, limit)
-        values = values.to(self.dtype)
+        values = in_range(values, self.dtype).to(self.dtype)
         places = np.searchsorted(self._starts, rows, side="right") - 1
         for block in np.unique(places):
             here = torch.from_numpy(np.flatnonzero(places == block))
@@ -372,6 +369,14 @@ class FeatureMemory:
             # Also after scaling: the row that stands in for nobody may hold anything.
             out.index_fill_(0, torch.from_numpy(np.flatnonzero(~is_shown)).to(device), 0.0)
         return out.view(len(persons), longest, self.channels)
+
+
+def in_range(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values, those beyond the range of `dtype` cut off."""
+    if values.dtype == dtype or dtype != torch.float16:
+        return values
+    limit = torch.finfo(dtype).max
+    return values.clamp(-limit, limit)
 
 
 def _take(blocks: Sequence[Tensor], starts: np.ndarray, rows: np.ndarray) -> Tensor:

@@ -77,14 +77,19 @@ class Processes:
         """The rows [R, ...] of all processes, R may differ, one below the other by rank; on the device of `rows`."""
         if self.size == 1:
             return rows
-        counts = [int(count) for count in self.gather(len(rows))]
-        longest = max(counts)
-        padded = rows.new_zeros((longest, *rows.shape[1:]), device=self.device)
-        padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in counts]
+        own = torch.tensor([len(rows)], device=self.device)
+        counts = [torch.empty_like(own) for _ in range(self.size)]
         with waiting():
-            dist.all_gather(parts, padded.contiguous())
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)]).to(rows.device)
+            dist.all_gather(counts, own)
+            numbers = torch.cat(counts).tolist()
+        if not max(numbers):
+            return rows
+        padded = rows.new_zeros((max(numbers), *rows.shape[1:]), device=self.device)
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in numbers]
+        with waiting():
+            dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, numbers, strict=True)]).to(rows.device)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replaces each tensor by its mean over all processes; of one type, and of the same shapes everywhere."""

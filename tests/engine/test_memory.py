@@ -49,26 +49,34 @@ def log(caplog, monkeypatch):
     return caplog
 
 
-def test_rows_there_and_back():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_rows_there_and_back(dtype):
     features = features_of(2, 0, 3)
-    indices, counts, losses, persons = unpack_rows(pack_rows([7, 2**24, 3], features, loss=0.1))
-    assert (indices, counts) == ([7, 3], [2, 3])  # nothing to say of a clip without persons
-    assert losses == [torch.tensor(0.1).item()] * 2
-    assert torch.equal(persons, features.person.flatten(1))
-    assert unpack_rows(pack_rows([1], features_of(0), loss=1.0))[:2] == ([], [])
-    with pytest.raises(ValueError, match="indices: got 16777217, expected at most"):
-        pack_rows([2**24 + 1], features_of(1), loss=0.0)
+    rows = pack_rows([7, 2**24, 2**24 + 1], features, loss=0.1, dtype=dtype)
+    assert rows.shape == (5, 24 + C * dtype.itemsize)
+    indices, counts, losses, persons = unpack_rows(rows, dtype=dtype)
+    assert (indices, counts) == ([7, 2**24 + 1], [2, 3])  # nothing to say of a clip without persons
+    assert losses == [0.1] * 2
+    assert torch.equal(persons, features.person.flatten(1).to(dtype))
+    assert unpack_rows(pack_rows([1], features_of(0), loss=1.0, dtype=dtype), dtype=dtype)[:2] == ([], [])
+    far = features_of(1)
+    far.person.fill_(1e6)
+    (largest,) = unpack_rows(pack_rows([1], far, loss=1.0, dtype=dtype), dtype=dtype)[3]
+    assert largest.float().tolist() == [65504.0 if dtype == torch.float16 else 1e6] * C
 
 
 def test_rows_of_several_processes_are_put_as_one():
-    parts = [pack_rows([1, 4], features_of(1, 2), loss=3.0), pack_rows([4, 5], features_of(2, 1, seed=1), loss=3.0)]
-    parts[1] = torch.cat([parts[1], torch.full((2, 3 + C), -1.0)])  # padding
+    parts = [
+        pack_rows(indices, features, loss=3.0, dtype=torch.float32)
+        for indices, features in (([1, 4], features_of(1, 2)), ([4, 5], features_of(2, 1, seed=1)))
+    ]
     memory = memory_of(gather=lambda rows: torch.cat(parts))
     memory.update(batch_of(1, 4), features_of(1, 2), loss=3.0)
     other = features_of(2, 1, seed=1).person.flatten(1)
     assert torch.equal(memory.store.get(KEYS[1]), features_of(1, 2).person.flatten(1)[:1])
     assert torch.equal(memory.store.get(KEYS[4]), other[:2])  # a clip that two processes had counts once
     assert torch.equal(memory.store.get(KEYS[5]), other[2:])
+    memory.update(None, None, loss=3.0)  # the others' rows, without any of its own
 
 
 def test_penalty():

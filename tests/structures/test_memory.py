@@ -235,6 +235,61 @@ def test_the_state_is_plain_and_loads_after_being_written(tmp_path):
     assert len(again) == 0
 
 
+def test_a_mapped_file_is_taken_as_it_is(tmp_path):
+    """Nothing is copied, and what is written later is not written to the file."""
+    memory = FeatureMemory(C, block_bytes=2 * C * 4)
+    memory.put([("a", 1.0), ("b", 2.0), ("b", 3.0)], features_of(2, 1, 2), [2, 1, 2])
+    memory.put([("b", 3.0)], features_of(1, seed=1), [1])  # leaves a free row
+    path = tmp_path / "memory.pth"
+    torch.save(memory.state_dict(), path)
+    before = path.read_bytes()
+    state = torch.load(path, weights_only=True, mmap=True)
+    again = FeatureMemory(C)
+    again.load_state_dict(state)
+    assert [block.data_ptr() for block in again.state_dict()["blocks"]] == [b.data_ptr() for b in state["blocks"]]
+    for each in (memory, again):
+        each.put([("a", 1.0), ("c", 1.0)], features_of(2, 3, seed=2), [2, 3])
+    span = MemorySpan(before=3, after=3, rate=1, persons=3)
+    keys = [(movie, 0.0) for movie in "abc"]
+    assert torch.equal(dense(again.window(keys, span)), dense(memory.window(keys, span)))
+    assert again.num_persons == memory.num_persons == 7 and path.read_bytes() == before
+
+
+def test_persons_that_are_expected_lie_in_one_block():
+    memory = FeatureMemory(C, block_bytes=2 * C * 4)
+    memory.reserve(5)
+    memory.put([("a", float(second)) for second in range(4)], features_of(2, 1, 2, 2), [2, 1, 2, 2])
+    blocks = memory.state_dict()["blocks"]
+    assert [len(block) for block in blocks] == [5, 2]
+    # A checkpoint takes no more than what is remembered.
+    assert blocks[-1].untyped_storage().nbytes() == 2 * C * 4
+    bounded = FeatureMemory(C, max_bytes=4 * C * 4)
+    bounded.reserve(100)
+    bounded.put([("a", 1.0)], features_of(1), [1])
+    assert bounded._starts.tolist() == [0, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"movie": torch.tensor([0, 2])}, r"movie: expected 0 \.\. 0"),
+        ({"count": torch.tensor([2, 0])}, r"count: expected 1 \.\. 2"),
+        ({"rows": torch.tensor([[0, 1], [1, 0]])}, r"rows: expected each of 0 \.\. 2 at most once"),
+        ({"rows": torch.tensor([[0, 1], [3, 0]])}, r"rows: expected each of 0 \.\. 2 at most once"),
+        ({"time": torch.tensor([1.0, float("nan")])}, "expected finite numbers"),
+        ({"slot": torch.tensor([1, 1])}, "slot: does not fit the times"),
+        ({"slot": torch.tensor([1, 1]), "time": torch.tensor([1.0, 1.0])}, "slot: expected each one of a movie at"),
+        ({"loss": torch.zeros(3)}, r"entries: got .*'loss': 3.*, expected 2 of each"),
+        ({"blocks": [torch.zeros(2, C), torch.zeros(1, C).half()]}, r"blocks: got \[1, 3\], torch.float16, expected"),
+    ],
+)
+def test_a_damaged_state_is_found_when_it_is_loaded(change, message):
+    memory = FeatureMemory(C)
+    memory.put([("a", 1.0), ("a", 2.0)], features_of(2, 1), [2, 1])
+    with pytest.raises(ValueError, match=message):
+        FeatureMemory(C).load_state_dict(memory.state_dict() | change)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -21,6 +21,8 @@ with connected(read_launch()) as connection:
         "gather": processes.gather({"rank": rank}),
         "to_main": processes.to_main(rank),
         "rows": processes.gather_rows(torch.full((3 * rank, 2), rank + 0.5)).tolist(),
+        "bytes": processes.gather_rows(torch.full((2 - rank, 1), 7 * rank, dtype=torch.uint8)).tolist(),
+        "nobody": list(processes.gather_rows(torch.zeros(0, 4)).shape),
         "from_main": processes.from_main(rank),
         "on_main": processes.on_main(lambda: rank + 5),
         "is_main": processes.is_main,
@@ -60,6 +62,7 @@ def test_two_processes_tell_each_other_everything(tmp_path):
         assert answers["sum"] == [2, 10] and answers["mean"] == [0.5]
         assert answers["gather"] == [{"rank": 0}, {"rank": 1}]
         assert answers["rows"] == [[1.5, 1.5]] * 3  # process 0 had none
+        assert answers["bytes"] == [[0], [0], [7]] and answers["nobody"] == [0, 4]
         assert answers["from_main"] == 0 and answers["on_main"] == 5
         assert "raise_first [None, None]" not in answers
     assert (first["to_main"], second["to_main"]) == ([0, 1], [])
