@@ -23,7 +23,7 @@ from alphaction.config import load_config
 from alphaction.errors import ConfigError, UserError
 from alphaction.modeling import build_criterion, build_detection_model, build_postprocess
 from alphaction.solver import build_optimizer
-from alphaction.structures import Boxes, ClipBatch, ClipKey
+from alphaction.structures import Boxes, ClipBatch, ClipKey, FeatureMemory, MemorySpan
 from alphaction.structures.batch import normalize_clips
 
 OURS = ("ours", "ours-bf16")
@@ -34,7 +34,7 @@ FORMS = (*ORIGINAL, *OURS, *COMPILED, *PEERS)
 
 _PERSONS = (2, 3)  # per clip, in turn: AVA has 2.1 on average
 _OBJECTS = 5
-_PER_SECOND = 2  # persons in a second of the memory, where there are any
+_PER_SECOND = (2, 2, 1)  # persons of a second of the memory, in turn
 _STEP_SIZE = 1e-6  # the weights hardly move: every round measures the same network
 
 
@@ -81,8 +81,21 @@ def key_exists(cfg: CfgNode, key: str) -> bool:
     return True
 
 
-def make_batch(cfg: CfgNode, case: Case) -> tuple[ClipBatch, Tensor | None]:
-    """Clips of noise with 2 or 3 persons and 5 objects each, and for M blocks a memory with 2 persons per second."""
+@dataclass(frozen=True)
+class Given:
+    """A batch, with the memory for M blocks as ours reads it, and the same with its empty places, [N, S, Q, C]."""
+
+    batch: ClipBatch
+    window: object | None = None
+    memory: Tensor | None = None
+
+    @property
+    def ours(self) -> tuple:
+        return (self.batch,) if self.window is None else (self.batch, self.window)
+
+
+def make_batch(cfg: CfgNode, case: Case) -> Given:
+    """Clips of noise with 2 or 3 persons and 5 objects each, and for M blocks a memory as full as AVA's."""
     draw = torch.Generator().manual_seed(1)
     clips, (height, width) = case.batch, case.size
     counts = [_PERSONS[i % len(_PERSONS)] for i in range(clips)]
@@ -101,10 +114,13 @@ def make_batch(cfg: CfgNode, case: Case) -> tuple[ClipBatch, Tensor | None]:
         labels=torch.rand(sum(counts), cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES, generator=draw) > 0.95,
         person_scores=None,
         objects=[_boxes(_OBJECTS, case.size, (0.1, 0.3), draw) for _ in counts] if _needs(cfg, "O") else None,
-        keys=[ClipKey("benchmark", float(i)) for i in range(clips)],
+        keys=[ClipKey(f"video {i}", 1000.0) for i in range(clips)],
         indices=list(range(clips)),
     )
-    return batch.to(case.device), _memory(cfg, clips, draw, case.device) if _needs(cfg, "M") else None
+    batch = batch.to(case.device)
+    if not _needs(cfg, "M"):
+        return Given(batch)
+    return Given(batch, *_memory(cfg, batch.keys, draw, case.device))
 
 
 def _needs(cfg: CfgNode, kind: str) -> bool:
@@ -121,13 +137,24 @@ def _boxes(count: int, size: tuple[int, int], sides: tuple[float, float], draw: 
     return Boxes(torch.cat([corner, corner + extent], dim=1), size)
 
 
-def _memory(cfg: CfgNode, clips: int, draw: torch.Generator, device: torch.device) -> Tensor:
-    """[N, S, Q, C]: features as wide as pooled persons', zeros in the empty slots."""
+def _memory(
+    cfg: CfgNode, keys: Sequence[ClipKey], draw: torch.Generator, device: torch.device
+) -> tuple[object, Tensor]:
+    """What is around the clips, each of a video of its own: 5 persons in 3 seconds, AVA has as many."""
     node = cfg.MODEL.IA_STRUCTURE
-    memory = torch.zeros(clips, sum(node.LENGTH) + 1, node.MAX_PER_SEC, node.DIM_IN)
-    full = memory[:, :, : min(_PER_SECOND, node.MAX_PER_SEC)]
-    full.copy_(torch.rand(full.shape, generator=draw))
-    return memory.to(device)
+    before, after = node.LENGTH
+    span = MemorySpan(before=before, after=after, rate=1, persons=node.MAX_PER_SEC)
+    store = FeatureMemory(node.DIM_IN)
+    dense = torch.zeros(len(keys), span.moments, node.MAX_PER_SEC, node.DIM_IN)
+    for clip, key in enumerate(keys):
+        for moment in range(span.moments):
+            count = min(_PER_SECOND[moment % len(_PER_SECOND)], node.MAX_PER_SEC)
+            if moment == before:
+                continue  # the network adds the clip's own persons
+            features = torch.rand(count, node.DIM_IN, generator=draw)
+            store.put([ClipKey(key.movie, key.time + moment - before)], features, [count])
+            dense[clip, moment, :count] = features
+    return store.window(keys, span, device=device), dense.to(device)
 
 
 def common_weights(case: Case) -> dict[str, Tensor]:
@@ -154,14 +181,10 @@ def common_weights(case: Case) -> dict[str, Tensor]:
             elif "_block_" in name and name.endswith(".out.weight"):
                 value.normal_(std=0.02)
         small = Case(case.config_file, case.opts, 1, (64, 80), torch.device("cpu"))
-        logits = model(*_given(*make_batch(cfg, small))).logits
+        logits = model(*make_batch(cfg, small).ours).logits
         layer = model.roi_heads["action"].predictor.cls_score
         layer.weight.mul_(2 / logits.std())
     return model.state_dict()
-
-
-def _given(batch: ClipBatch, memory: Tensor | None) -> tuple:
-    return (batch,) if memory is None else (batch, memory)
 
 
 def build_form(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
@@ -182,23 +205,23 @@ def _ours(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
     cfg = case.config()
     if compiled and key_exists(cfg, "MODEL.COMPILE"):
         cfg = case.config("MODEL.COMPILE", True)
-    batch, memory = make_batch(cfg, case)
+    given = make_batch(cfg, case)
+    batch = given.batch
     model = _loaded(build_detection_model(cfg), weights, case.device)
     if compiled and not key_exists(cfg, "MODEL.COMPILE"):
         model.backbone.compile()
     criterion, postprocess = build_criterion(cfg), build_postprocess(cfg)
     optimizer = build_optimizer(cfg, model)
-    given = _given(batch, memory)
 
     def scores() -> Tensor:
         model.eval()
         with torch.inference_mode(), _arithmetic(case, bf16):
-            logits = model(*given).logits
+            logits = model(*given.ours).logits
         return postprocess(logits)
 
     def loss() -> Tensor:
         with _arithmetic(case, bf16):
-            logits = model(*given).logits
+            logits = model(*given.ours).logits
         return criterion(logits, batch.labels, num_boxes=float(batch.num_persons)).total
 
     return Form(name, model, scores, _step(model, optimizer, loss))
@@ -206,8 +229,8 @@ def _ours(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
 
 def _original(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
     cfg = case.config()
-    batch, memory = make_batch(cfg, case)
-    given = plain_input(cfg, batch, memory)
+    prepared = make_batch(cfg, case)
+    batch, given = prepared.batch, plain_input(cfg, prepared)
     model = _loaded(PlainDetector(cfg), weights, case.device)
     criterion, postprocess = build_criterion(cfg), build_postprocess(cfg)
     optimizer = build_optimizer(cfg, model)
@@ -227,15 +250,16 @@ def _original(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
     return Form(name, model, scores, _step(model, optimizer, loss))
 
 
-def plain_input(cfg: CfgNode, batch: ClipBatch, memory: Tensor | None) -> PlainInput:
+def plain_input(cfg: CfgNode, given: Given) -> PlainInput:
     """The batch with clips normalised beforehand; without object boxes, none."""
+    batch = given.batch
     mean, std = (
         torch.tensor(values, device=batch.slow.device) for values in (cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)
     )
     clips = [normalize_clips(x, batch.sizes, mean, std) for x in (batch.slow, batch.fast)]
     nothing = batch.slow.new_zeros(0, 5, dtype=torch.float32)
     objects = nothing if batch.objects is None else _rows(batch.objects)
-    return PlainInput(*clips, _rows(batch.regions), objects, memory)
+    return PlainInput(*clips, _rows(batch.regions), objects, given.memory)
 
 
 def _rows(boxes: Sequence[Boxes]) -> Tensor:
@@ -246,8 +270,8 @@ def _rows(boxes: Sequence[Boxes]) -> Tensor:
 def _peer(name: str, case: Case) -> Form:
     """PyTorchVideo's network at the same frames, size and boxes; fresh weights of its own."""
     cfg = case.config()
-    batch, _ = make_batch(cfg, case)
-    given = plain_input(cfg, batch, None)
+    prepared = make_batch(cfg, case)
+    batch, given = prepared.batch, plain_input(cfg, prepared)
     torch.manual_seed(0)
     model = peer_network(cfg).to(case.device)
     optimizer = SGD(model.parameters(), lr=_STEP_SIZE, momentum=0.9)
