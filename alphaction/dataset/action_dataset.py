@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from alphaction.dataset.clip_canvas import RgbCanvas
+from alphaction.dataset.clip_canvas import PlaneCanvas, RgbCanvas
 from alphaction.dataset.report import DataReport
 from alphaction.dataset.samplers import aspect_group_ids
 from alphaction.dataset.sampling import ClipSampling
@@ -32,6 +32,7 @@ from alphaction.dataset.video_index import open_source
 from alphaction.dataset.video_io import VideoSource, read_frame, shared_cache, visit_clip
 from alphaction.errors import DataError, VideoError
 from alphaction.structures import Annotations, Boxes, ClipSample, PackedBoxes
+from alphaction.structures.planes import ClipPlanes
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class ClipOptions:
         extend_scale: testing: regions are wider and higher by these shares (TEST.EXTEND_SCALE).
         max_objects: objects per clip, those of highest score; 0 when the model uses none.
         skip_unreadable: a clip that cannot be read gives no sample instead of an error (DATASETS.ON_ERROR).
+        on_device: clips stay as they were decoded; the network does the rest (INPUT.TRANSFORM "device").
     """
 
     sampling: ClipSampling
@@ -55,6 +57,14 @@ class ClipOptions:
     extend_scale: tuple[float, float] = (0.0, 0.0)
     max_objects: int = 0
     skip_unreadable: bool = False
+    on_device: bool = False
+
+
+@dataclass(frozen=True)
+class _Clip:
+    slow: Tensor | None = None
+    fast: Tensor | None = None
+    planes: ClipPlanes | None = None
 
 
 class ActionDataset(Dataset):
@@ -158,7 +168,7 @@ class ActionDataset(Dataset):
         persons, labels, scores = self.persons(keyframe)
         augmentation = self._draw(epoch, index, repeat, num_persons=len(persons))
         try:
-            (slow, fast), size = self._read(keyframe, augmentation)
+            clip, size = self._read(keyframe, augmentation)
         except (VideoError, OSError) as error:
             return self._cannot_read(index, keyframe, error)
         objects = self.objects(keyframe)
@@ -177,8 +187,8 @@ class ActionDataset(Dataset):
         else:
             regions = enlarged_regions(persons, self._options.extend_scale)
         return ClipSample(
-            slow=slow,
-            fast=fast,
+            slow=clip.slow,
+            fast=clip.fast,
             persons=persons,
             regions=regions,
             labels=labels,
@@ -187,22 +197,33 @@ class ActionDataset(Dataset):
             key=self.annotations.key(keyframe),
             index=keyframe,
             annotated=annotated,
+            planes=clip.planes,
         )
 
-    def _read(
-        self, keyframe: int, augmentation: Augmentation
-    ) -> tuple[tuple[Tensor | None, Tensor | None], tuple[int, int]]:
-        """Both pathways around a keyframe, and (height, width) of the frames before the transform."""
+    def _read(self, keyframe: int, augmentation: Augmentation) -> tuple[_Clip, tuple[int, int]]:
+        """The clip around a keyframe, and (height, width) of its frames before the transform."""
         sampling, transform, cache = self._options.sampling, self._options.transform, shared_cache()
         slow, fast = sampling.slow_window(augmentation.slow_shift), sampling.fast_window()
-        canvas = RgbCanvas(
-            len(slow) + len(fast),
-            resized=transform.resized,
-            color=augmentation.color,
-            flip=augmentation.flip,
-            to_bgr=transform.to_bgr,
-            converter=cache.converter,
-        )
+        canvas: RgbCanvas | PlaneCanvas
+        if self._options.on_device:
+            canvas = PlaneCanvas(
+                len(slow),
+                len(fast),
+                resized=transform.resized,
+                converter=cache.converter,
+                color=augmentation.color,
+                flip=augmentation.flip,
+                to_bgr=transform.to_bgr,
+            )
+        else:
+            canvas = RgbCanvas(
+                len(slow) + len(fast),
+                resized=transform.resized,
+                converter=cache.converter,
+                color=augmentation.color,
+                flip=augmentation.flip,
+                to_bgr=transform.to_bgr,
+            )
         size = visit_clip(
             self._source(keyframe),
             float(self.annotations.time[keyframe]),
@@ -212,7 +233,9 @@ class ActionDataset(Dataset):
             receive=canvas.receive,
             cache=cache,
         )
-        return pathways(canvas.clip(), len(slow)), size
+        if isinstance(canvas, PlaneCanvas):
+            return _Clip(planes=canvas.clip()), size
+        return _Clip(*pathways(canvas.clip(), len(slow))), size
 
     def person_counts(self) -> np.ndarray:
         """Persons that each sample brings, or the most that the network finds in it; int64 [S]."""

@@ -5,7 +5,9 @@ Shapes: P frames of a clip (both pathways), H x W pixels as decoded, h x w pixel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import av
 import cv2
@@ -13,9 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphaction.dataset.frame_forms import FrameConverter
+from alphaction.dataset.frame_forms import FrameConverter, FramePlanes
+from alphaction.errors import VideoError
+from alphaction.structures.planes import ClipPlanes, PlaneLayout
 
 Size = tuple[int, int]  # (height, width) in pixels
+REDUCE_ABOVE = 4  # times the clip's pixels
 
 
 class RgbCanvas:
@@ -94,3 +99,72 @@ class RgbCanvas:
             shift = cv2.add if change > 0 else cv2.subtract
             planes[channel] = shift(planes[channel], float(abs(change)), dst=planes[channel])
         return cv2.cvtColor(cv2.merge(planes, self._small), cv2.COLOR_HSV2RGB)
+
+
+class PlaneCanvas:
+    """Keeps the planes of each frame as they were decoded; the rest is done on the model's device.
+
+    Frames of more than `REDUCE_ABOVE` times the clip's pixels are resized first, or a 4K video would send 450 MB per
+    clip. Colour matrix, range and rotation are those of the clip's first frame.
+
+    Args:
+        slow_frames, fast_frames: T_slow and T_fast; P is their sum.
+        resized, color, flip, to_bgr, converter: as for `RgbCanvas`.
+    """
+
+    def __init__(
+        self,
+        slow_frames: int,
+        fast_frames: int,
+        *,
+        resized: Callable[[Size], Size],
+        converter: FrameConverter,
+        color: tuple[int, int, int] | None = None,
+        flip: bool = False,
+        to_bgr: bool = False,
+    ) -> None:
+        self._resized, self._converter = resized, converter
+        self._fixed = PlaneLayout(
+            slow_frames, fast_frames, source=(0, 0), size=(0, 0), color=color, flip=flip, to_bgr=to_bgr
+        )
+        self._layout: PlaneLayout | None = None
+
+    def receive(self, places: np.ndarray, frame: av.VideoFrame) -> None:
+        """Takes a decoded frame for the places in 0..P-1."""
+        planes = self._converter.planes(frame)
+        if self._layout is None:
+            self._begin(planes)
+        if planes.turns != self._layout.turns:
+            raise VideoError("the frames of one clip are rotated differently; expected one rotation per video")
+        first, *others = places.tolist()
+        for out, plane in ((self._luma[first], planes.luma), *zip(self._chroma[first], planes.chroma, strict=True)):
+            if out.shape == plane.shape:
+                out[:] = plane
+            else:
+                cv2.resize(plane, out.shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
+        for place in others:
+            self._luma[place], self._chroma[place] = self._luma[first], self._chroma[first]
+
+    def clip(self) -> ClipPlanes:
+        """In the canvas's own memory."""
+        if self._layout is None:
+            raise ValueError("clip: no frame was received")
+        return ClipPlanes(torch.from_numpy(self._data), (self._layout,), padded=self._layout.size)
+
+    def _begin(self, planes: FramePlanes) -> None:
+        source = (int(planes.luma.shape[0]), int(planes.luma.shape[1]))
+        size = self._resized(source[::-1] if planes.turns % 2 else source)
+        if math.prod(source) > REDUCE_ABOVE * math.prod(size):
+            source = size[::-1] if planes.turns % 2 else size
+        self._layout = layout = replace(
+            self._fixed,
+            source=source,
+            size=size,
+            matrix=planes.matrix,
+            full_range=planes.full_range,
+            turns=planes.turns,
+        )
+        self._data = np.empty(layout.bytes, np.uint8)
+        luma, chroma = np.split(self._data, [layout.luma_bytes])
+        self._luma = luma.reshape(layout.frames, *layout.source)
+        self._chroma = chroma.reshape(layout.frames, 2, *layout.chroma)

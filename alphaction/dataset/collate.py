@@ -5,13 +5,16 @@ Shapes: N clips, C channels, T frames, h x w pixels of a clip, H x W pixels of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from alphaction.structures.batch import ClipBatch, ClipSample
 from alphaction.structures.boxes import Boxes
+from alphaction.structures.planes import ClipPlanes
 
 
 def pad_clips(clips: Sequence[Tensor], *, size_divisibility: int = 0) -> Tensor:
@@ -23,16 +26,38 @@ def pad_clips(clips: Sequence[Tensor], *, size_divisibility: int = 0) -> Tensor:
         raise ValueError("clips: got none, expected at least one")
     if len({clip.shape[0] for clip in clips}) > 1 or any(clip.ndim != 4 for clip in clips):
         raise ValueError(f"clips: got shapes {[tuple(clip.shape) for clip in clips]}, expected [C, T, h, w] of one C")
-    frames, height, width = (max(clip.shape[axis] for clip in clips) for axis in (1, 2, 3))
-    if size_divisibility > 0:
-        height, width = (-(-side // size_divisibility) * size_divisibility for side in (height, width))
-    shape = (len(clips), clips[0].shape[0], frames, height, width)
-    if all(clip.shape[1:] == shape[2:] for clip in clips):
-        return torch.stack(list(clips))
-    batch = clips[0].new_zeros(shape)
+    frames = max(clip.shape[1] for clip in clips)
+    height, width = _padded([(clip.shape[2], clip.shape[3]) for clip in clips], size_divisibility)
+    batch = _zeros((len(clips), clips[0].shape[0], frames, height, width), like=clips[0])
     for row, clip in zip(batch, clips, strict=True):
         row[:, : clip.shape[1], : clip.shape[2], : clip.shape[3]] = clip
     return batch
+
+
+def join_planes(clips: Sequence[ClipPlanes], *, size_divisibility: int = 0) -> ClipPlanes:
+    """The planes of all clips in one tensor, to be padded as `pad_clips` does."""
+    data = _zeros((sum(len(clip.data) for clip in clips),), like=clips[0].data)
+    torch.cat([clip.data for clip in clips], out=data)
+    layouts = [layout for clip in clips for layout in clip.layouts]
+    return ClipPlanes(data, layouts, _padded([layout.size for layout in layouts], size_divisibility))
+
+
+def _padded(sizes: Sequence[tuple[int, int]], divisibility: int) -> tuple[int, int]:
+    """(height, width) that clips of `sizes` fit in."""
+    step = max(divisibility, 1)
+    height, width = (-(-max(size[axis] for size in sizes) // step) * step for axis in (0, 1))
+    return height, width
+
+
+def _zeros(shape: tuple[int, ...], *, like: Tensor) -> Tensor:
+    """Zeros; in a loader's worker in memory that the main process shares, or the batch would be copied there once more.
+
+    The way of torch's own `default_collate`, which cannot pad.
+    """
+    if get_worker_info() is None:
+        return like.new_zeros(shape)
+    storage = like._typed_storage()._new_shared(math.prod(shape), device=like.device)
+    return like.new(storage).resize_(shape)  # a new file of the system's shared memory holds zeros
 
 
 def collate(samples: Sequence[ClipSample | None], size_divisibility: int = 0) -> ClipBatch | None:
@@ -48,7 +73,7 @@ def collate(samples: Sequence[ClipSample | None], size_divisibility: int = 0) ->
     samples = [sample for sample in samples if sample is not None]
     if not samples:
         return None
-    for name in ("slow", "fast", "labels"):
+    for name in ("slow", "fast", "planes", "labels"):
         given = [getattr(sample, name) is not None for sample in samples]
         if any(given) != all(given):
             keys = [sample.key for sample, has in zip(samples, given, strict=True) if not has]
@@ -58,10 +83,11 @@ def collate(samples: Sequence[ClipSample | None], size_divisibility: int = 0) ->
         clips = [getattr(sample, name) for sample in samples]
         return None if clips[0] is None else pad_clips(clips, size_divisibility=size_divisibility)
 
+    planes = [sample.planes for sample in samples if sample.planes is not None]
     return ClipBatch(
         slow=padded("slow"),
         fast=padded("fast"),
-        sizes=[_size(sample) for sample in samples],
+        sizes=[sample.size for sample in samples],
         persons=[sample.persons for sample in samples],
         regions=[sample.regions for sample in samples],
         labels=None if samples[0].labels is None else torch.cat([sample.labels for sample in samples]),
@@ -70,14 +96,8 @@ def collate(samples: Sequence[ClipSample | None], size_divisibility: int = 0) ->
         keys=[sample.key for sample in samples],
         indices=[sample.index for sample in samples],
         annotated=_annotated(samples),
+        planes=join_planes(planes, size_divisibility=size_divisibility) if planes else None,
     )
-
-
-def _size(sample: ClipSample) -> tuple[int, int]:
-    clip = sample.slow if sample.slow is not None else sample.fast
-    if clip is None:
-        raise ValueError(f"{sample.key}: got no clip, expected that of one pathway at least")
-    return int(clip.shape[2]), int(clip.shape[3])
 
 
 def _scores(samples: Sequence[ClipSample]) -> Tensor | None:
@@ -91,7 +111,7 @@ def _objects(samples: Sequence[ClipSample]) -> list[Boxes] | None:
     """Object boxes per clip, none for a clip of a set without objects; None when no clip has any to give."""
     if all(sample.objects is None for sample in samples):
         return None
-    return [Boxes(torch.zeros(0, 4), _size(s)) if s.objects is None else s.objects for s in samples]
+    return [Boxes(torch.zeros(0, 4), s.size) if s.objects is None else s.objects for s in samples]
 
 
 def _annotated(samples: Sequence[ClipSample]) -> list[Boxes] | None:
