@@ -138,6 +138,13 @@ def test_times_of_a_variable_rate_are_kept_and_one_that_goes_back_is_left_out(tm
     np.testing.assert_allclose(read(tmp_path / "v.mp4")[0], times, atol=1e-4)
 
 
+def test_a_part_of_a_video_begins_at_its_first_frame(tmp_path):
+    with open_video(tmp_path / "v.mp4") as video:
+        for time in (60.0, 60.1, 60.5):
+            video.add_frame(grey(), time=time)
+    np.testing.assert_allclose(read(tmp_path / "v.mp4")[0], [0.0, 0.1, 0.5], atol=1e-4)
+
+
 def test_the_frame_given_is_not_changed(tmp_path):
     frame = grey()
     with open_video(tmp_path / "v.mp4") as video:

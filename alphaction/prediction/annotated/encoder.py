@@ -56,6 +56,7 @@ class Encoder:
         """
         self.path = Path(path)
         self.written = 0
+        self._start: float | None = None
         self._tick = -1
         with self._told():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,12 +109,14 @@ class Encoder:
 
         Args:
             picture: uint8 [height, width, 3] RGB.
-            time: seconds from the start of the video, later than those before; a frame that is not is left out.
+            time: seconds, later than those before; a frame that is not is left out. The file begins with its first
+                frame, whatever its time.
 
         Raises:
             UserError: the file cannot be written.
         """
-        tick = round(time * _CLOCK)
+        self._start = time if self._start is None else self._start
+        tick = round((time - self._start) * _CLOCK)
         if tick <= self._tick:
             return
         self._tick = tick
