@@ -253,3 +253,19 @@ def test_h264_is_used_where_it_is(tmp_path):
 def test_a_frame_of_another_size_is_refused(tmp_path):
     with open_video(tmp_path / "v.mp4") as video, pytest.raises(ValueError, match="expected"):
         video.add_frame(grey((64, 64)), time=0.0)
+
+
+def test_a_full_disk_is_told(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).integers(0, 255, (64, 640, 3), dtype=np.uint8)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        with (
+            pytest.raises(UserError, match="v.mp4: cannot be written \\(File too large\\)"),
+            open_video(tmp_path / "v.mp4", size=(64, 640), max_waiting=1) as video,
+        ):
+            for i in range(100):
+                video.add_frame(np.roll(noise, 37 * i), time=i / FPS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -69,7 +69,8 @@ class Encoder:
                 break
         else:
             self._container.close()
-            self.path.unlink(missing_ok=True)
+            if self.path.is_file():
+                self.path.unlink()
             raise UserError(
                 f"{self.path}: this build of PyAV has none of the encoders {', '.join(encoders)}; "
                 "install another one (`pip install --force-reinstall av`) or do without the video"
@@ -139,10 +140,11 @@ class Encoder:
                     self._container.mux(self._stream.encode())
             finally:
                 self._container.close()
-            if self.written:
-                self._make_ordinary()
-            else:
-                self.path.unlink(missing_ok=True)
+            if self.path.is_file():  # not a device
+                if self.written:
+                    self._make_ordinary()
+                else:
+                    self.path.unlink()
 
     def _make_ordinary(self) -> None:
         """One index at the front instead of one per piece: some players seek in nothing else. Nothing is encoded."""
