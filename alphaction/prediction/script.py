@@ -1,0 +1,291 @@
+"""The work of `predict.py` and `demo/demo.py`: a video in, an annotated video, detections and events out."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+from alphaction.errors import ConfigError, UserError
+from alphaction.prediction.annotated import AnnotatedVideo
+from alphaction.prediction.event_csv import EventWriter
+from alphaction.prediction.events import EventFinder, EventRule
+from alphaction.prediction.jsonl import DetectionsWriter, Header
+from alphaction.prediction.predictor import BOX_THRESHOLD, DETECT_RATE, Predictor, is_stream
+from alphaction.prediction.records import Moment
+from alphaction.prediction.run import VideoRun
+from alphaction.prediction.source import Frame
+from alphaction.preparation.detect_models import DEFAULT_DETECTOR
+from alphaction.utils.logging import setup_logging
+from alphaction.utils.stop import Interrupted, StopRequest
+
+#: Stages that drawing adds to those of a run.
+READ_AGAIN, DRAW, WRITE = "decode again", "draw and encode", "write records"
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """Which network predicts; names as in `Predictor.from_checkpoint`.
+
+    Attributes:
+        weights: checkpoint; "" = as a test of the configuration takes it.
+        config_file: "" = the configuration in the checkpoint.
+        classes: file of class names; "" = those in the checkpoint.
+        device: "" = as the configuration says.
+        batch_size: clips that are computed together; 0 = TEST.VIDEOS_PER_BATCH.
+        options: `[key, value, ...]`.
+    """
+
+    weights: str = ""
+    config_file: str = ""
+    classes: str = ""
+    device: str = ""
+    batch_size: int = 0
+    detector: str = DEFAULT_DETECTOR
+    detector_weights: str = ""
+    options: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class VideoChoice:
+    """Which part of which video, and whose actions; names as in `Predictor.__call__`.
+
+    Attributes:
+        video: a file, URL or pipe, or the number of a camera.
+    """
+
+    video: str | int
+    boxes: str = "auto"
+    start: float = 0.0
+    duration: float | None = None
+    detect_rate: float = DETECT_RATE
+    box_threshold: float = BOX_THRESHOLD
+
+
+@dataclass(frozen=True)
+class OutputChoice:
+    """What is written.
+
+    Attributes:
+        video: mp4 file; None = none.
+        detections: JSON lines.
+        events: CSV.
+        visual_threshold: actions of a lower score are not named in the video.
+        hide_time: no clock in the video.
+        fps: most frames per second of the video; 0 = all frames.
+        font: file of a font; "" = the usual one.
+        rule: what makes an event.
+    """
+
+    video: pathlib.Path | None
+    detections: pathlib.Path
+    events: pathlib.Path
+    visual_threshold: float = 0.5
+    hide_time: bool = False
+    fps: float = 0.0
+    font: str = ""
+    rule: EventRule = field(default_factory=EventRule)
+
+    def paths(self) -> list[pathlib.Path]:
+        return [path for path in (self.video, self.detections, self.events) if path is not None]
+
+
+def predict_to_files(network: NetworkChoice, video: VideoChoice, output: OutputChoice) -> None:
+    """Goes over the video and writes what it shows; tells how far it is, and at the end what came out and how fast.
+
+    Raises:
+        UserError: anything the user can mend.
+        Interrupted: it was asked to stop; the files hold what came before and are whole.
+    """
+    setup_logging(None)
+    _check_output(video, output)
+    predictor = Predictor.from_checkpoint(
+        network.weights or None,
+        config=network.config_file or None,
+        classes=network.classes or None,
+        device=network.device or None,
+        options=network.options,
+        batch_size=network.batch_size or None,
+        detector=network.detector,
+        detector_weights=network.detector_weights,
+    )
+    with StopRequest() as stop:
+        run = predictor(
+            video.video,
+            boxes=video.boxes,
+            start=video.start,
+            duration=video.duration,
+            detect_rate=video.detect_rate,
+            box_threshold=video.box_threshold,
+            keep_frames=output.video is not None,
+            should_stop=lambda: stop.number,
+        )
+        with run, _Writers(run, predictor, video, output) as writers:
+            for moment in _with_bar(run):
+                writers.add(moment)
+                if stop.number:
+                    break
+            writers.finish(whole=not stop.number)
+        print(_summary(run, writers, video, output))
+        if stop.number:
+            raise Interrupted(f"{stop.requested}: stopped; what is written so far is whole.", signal=stop.number)
+
+
+def _check_output(video: VideoChoice, output: OutputChoice) -> None:
+    """Before anything slow."""
+    if output.fps < 0:
+        raise ConfigError(f"--fps: got {output.fps:g}, expected frames per second, 0 for all")
+    if not 0 <= output.visual_threshold <= 1:
+        raise ConfigError(f"--visual-threshold: got {output.visual_threshold:g}, expected a number from 0 to 1")
+    for path in output.paths():
+        if not is_stream(video.video) and os.path.realpath(path) == os.path.realpath(str(video.video)):
+            raise ConfigError(f"{path}: is the video itself; give another place for the results (--output)")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}: cannot be written to ({error.strerror}); give another folder (--output)"
+            ) from None
+
+
+class _Writers:
+    """All that a run's moments go to; a context manager."""
+
+    def __init__(self, run: VideoRun, predictor: Predictor, video: VideoChoice, output: OutputChoice) -> None:
+        self.num_events = 0
+        self._run = run
+        self._stack = ExitStack()
+        with ExitStack() as stack:  # what is open is closed when a later one cannot be opened
+            self._detections = stack.enter_context(
+                DetectionsWriter(output.detections, header=_header(run, predictor, video))
+            )
+            self._events = stack.enter_context(EventWriter(output.events, class_names=run.classes.names))
+            self._video = None
+            if output.video is not None:
+                self._video = stack.enter_context(_open_video(run, video, output))
+            self._stack = stack.pop_all()
+        self._finder = EventFinder(
+            rule=output.rule,
+            exclusive=predictor.network.exclusive,
+            start=run.source.start,
+            classes=len(run.classes),
+        )
+        self._step = 1 / output.fps if output.fps else 0.0
+        self._next_frame = run.source.start
+
+    def __enter__(self) -> _Writers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def add(self, moment: Moment) -> None:
+        with self._run.speed.stage(WRITE):
+            self._detections.add(moment)
+            self._tell(self._finder.update(moment))
+        if self._video is not None:
+            self._video.add_moment(moment)
+            self._draw(self._run.frames(moment.time))
+
+    def finish(self, *, whole: bool) -> None:
+        """After the last moment; `whole`: the run was not stopped, the video's last frames shall be seen, too."""
+        with self._run.speed.stage(WRITE, count=0):
+            end = self._run.source.end
+            self._tell(self._finder.finish(end if whole and end < float("inf") else None))
+        if whole and self._video is not None:
+            self._draw(self._run.frames())
+
+    def _tell(self, events: Sequence) -> None:
+        for event in events:
+            self._events.add(event)
+            self.num_events += 1
+
+    def _draw(self, frames: Iterator[Frame]) -> None:
+        if self._video is None:
+            return
+        for frame in self._run.speed.taken(READ_AGAIN, frames):
+            if frame.time < self._next_frame - 1e-3:
+                continue
+            self._next_frame = max(self._next_frame + self._step, frame.time)
+            with self._run.speed.stage(DRAW):
+                self._video.add_frame(frame.image, time=frame.time)
+
+
+def _open_video(run: VideoRun, video: VideoChoice, output: OutputChoice) -> AnnotatedVideo:
+    if output.video is None:
+        raise ValueError("video: got None")
+    step = 1 / video.detect_rate
+    if run.times is not None and len(run.times) > 1:
+        step = float(run.times[1] - run.times[0])
+    return AnnotatedVideo(
+        output.video,
+        fps=min(run.source.fps, output.fps) if output.fps else run.source.fps,
+        size=run.source.size,
+        class_names=run.classes.names,
+        step=step,
+        threshold=output.visual_threshold,
+        hide_time=output.hide_time,
+        font=output.font or None,
+    )
+
+
+def _header(run: VideoRun, predictor: Predictor, video: VideoChoice) -> Header:
+    details = {
+        "weights": predictor.network.source,
+        "boxes": video.boxes,
+        "detect_rate": video.detect_rate,
+        "box_threshold": video.box_threshold,
+    }
+    return Header(
+        video=run.source.name, size=run.source.size, fps=run.source.fps, classes=run.classes.names, details=details
+    )
+
+
+def _with_bar(run: VideoRun) -> Iterator[Moment]:
+    total = None if run.times is None else len(run.times)
+    with tqdm(run, total=total, desc="Predicting", unit="moment", disable=None) as bar:
+        for moment in bar:
+            yield moment
+            bar.set_postfix(persons=run.num_persons, at=f"{moment.time:.1f}s", refresh=False)
+
+
+def _summary(run: VideoRun, writers: _Writers, video: VideoChoice, output: OutputChoice) -> str:
+    height, width = run.source.size
+    lines = [
+        f"{run.source.name}: {width} x {height}, {run.source.fps:.4g} frames per second; {run.num_frames} frames "
+        f"looked at, {_count(run.num_moments, 'moment')}"
+    ]
+    if run.num_boxes:
+        lines.append(
+            f"{_count(run.num_persons, 'person')} in {_count(run.num_boxes, 'box', 'boxes')}, "
+            f"{_count(writers.num_events, 'event')}"
+        )
+    else:
+        lines.append(
+            f"no person >= {video.box_threshold:g} in {run.num_frames} frames ({run.num_moments} moments): the files "
+            "are written, but show nobody. Lower --box-threshold, or give the persons with --boxes FILE"
+        )
+    if run.num_late:
+        lines.append(f"{run.num_late} moments were left out to keep up with the source")
+    lines += [f"written: {path}" for path in output.paths() if path.exists()]
+    lines.append("speed by stage:")
+    lines += [
+        f"  {name:<16} {stage.count:>7} {'moments' if name in _MOMENT_STAGES else 'frames':<8}"
+        f"{stage.seconds:>9.1f} s {stage.per_second:>9.1f} per second"
+        for name, stage in run.speed.stages.items()
+    ]
+    return "\n".join(lines)
+
+
+_MOMENT_STAGES = ("persons", "network", WRITE)
+
+
+def _count(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
