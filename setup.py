@@ -32,5 +32,8 @@ setup(
     packages=find_packages(include=["alphaction", "alphaction.*"]),
     python_requires=">=3.10",
     install_requires=read_requirements(),
-    extras_require={"test": ["pytest>=8", "hypothesis>=6.80", "tensorboard>=2.12", "ruff>=0.6", "mypy>=1.8"]},
+    extras_require={
+        "test": ["pytest>=8", "hypothesis>=6.80", "tensorboard>=2.12", "ruff>=0.6", "mypy>=1.8"],
+        "benchmark": ["pytorchvideo>=0.1.5"],  # the peer of benchmarks/model.py
+    },
 )

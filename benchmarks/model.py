@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # run from a checkout that
 
 import torch  # noqa: E402 (see above)
 from model_cost import Cost, Speed, cost_of, peak_bytes, present_bytes, reset_peak, speed_of_machine  # noqa: E402
-from model_forms import COMPILED, ORIGINAL, OURS, PEERS, Case, Form, build_form, common_weights  # noqa: E402
+from model_forms import COMPILED, ORIGINAL, OURS, PEERS, Case, Form, build_form, check, common_weights  # noqa: E402
 
 from alphaction.errors import UserError  # noqa: E402
 from alphaction.utils.device import resolve_device  # noqa: E402
@@ -223,6 +223,8 @@ def _run(args: argparse.Namespace, cases: Sequence[Case], device: torch.device) 
     names = [*ORIGINAL, *OURS, *(COMPILED if args.compile else ()), *(PEERS if args.peers else ())]
     modes = [mode for mode, chosen in zip(MODES, (not args.train, not args.test), strict=True) if chosen]
     clock = Clock(device, args.clock)
+    for case in cases:
+        check(case, peers=args.peers)
     speed = speed_of_machine(device, clock)
     print(
         f"{speed.device}, {torch.get_num_threads()} threads, torch {torch.__version__}, {args.clock} clock: {speed}\n"
@@ -231,7 +233,7 @@ def _run(args: argparse.Namespace, cases: Sequence[Case], device: torch.device) 
     end = time.monotonic() + args.seconds
     for case in cases:
         height, width = case.size
-        print(f"{Path(case.config_file).stem} {' '.join(case.opts)}, {height}x{width}\n".replace(" ,", ","))
+        print(f"{' '.join([Path(case.config_file).stem, *case.opts])}, {height}x{width}\n")
         if args.peers:
             print(_peer_notes(case) + "\n")
         for mode in modes:

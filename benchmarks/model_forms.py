@@ -157,6 +157,19 @@ def _memory(
     return store.window(keys, span, device=device), dense.to(device)
 
 
+def check(case: Case, *, peers: bool) -> None:
+    """Builds the forms without storage, so that what cannot be built is told at once.
+
+    Raises:
+        UserError: the configuration is wrong, or the plain form or the peer has no such network.
+    """
+    cfg = case.config()
+    with torch.device("meta"):
+        PlainDetector(cfg)
+        if peers:
+            peer_network(cfg)
+
+
 def common_weights(case: Case) -> dict[str, Tensor]:
     """A state dict for all forms: fresh weights, with norms as after training, and scores that differ.
 
