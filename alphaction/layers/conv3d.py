@@ -1,31 +1,97 @@
-"""Convolution over time and space."""
+"""Convolution over time and space, alone or with the batch norm, sum and ReLU that follow it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from alphaction.layers.folding import FoldedCache, folded, is_constant
+from alphaction.layers.forms import arithmetic_of, form_of, is_exporting
+from alphaction.layers.onednn import Geometry, Triple, convolve
+
 
 class Conv3d(nn.Conv3d):
-    """`torch.nn.Conv3d`, right in bfloat16 on processors, too.
+    """`torch.nn.Conv3d` in the form that is fastest where it runs (`forms.form_of`), one group, zero padding.
 
-    There the gradient of the weights is rubbish or NaN (torch 2.15, oneDNN) where a kernel sees more frames than the
-    clip has and the padding in time is left to the convolution: so the frames are padded beforehand.
+    Attributes:
+        plain: computed as written, by `torch.nn.Conv3d`, with a batch norm of its own after it.
     """
+
+    plain = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Triple,
+        *,
+        stride: int | Triple = 1,
+        padding: int | Triple = 0,
+        dilation: int | Triple = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, bias=bias
+        )
+        self._cache = FoldedCache()
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, T, H, W] to [N, C', T', H', W']."""
-        if x.device.type != "cpu" or x.shape[2] >= self.kernel_size[0] or not _in_bfloat16(x):
-            return super().forward(x)
-        if isinstance(self.padding, str):
-            raise ValueError(f"padding: got {self.padding!r}, expected numbers")
+        return self._plain(x) if self.plain or is_exporting() else self._convolve(x, None)
+
+    def normed(self, x: Tensor, bn: nn.Module, *, add: Tensor | None = None, relu: bool = False) -> Tensor:
+        """bn(convolution(x)), plus `add`, [N, C', T', H', W'], then ReLU; a constant batch norm costs nothing.
+
+        Args:
+            bn: batch norm of C' channels, or any module.
+        """
+        if self.plain or is_exporting():
+            y = bn(self._plain(x))
+            y = y if add is None else y + add
+            return y.relu_() if relu else y
+        y = self._convolve(x, bn) if is_constant(bn) else bn(self._convolve(x, None))
+        # In place: neither convolution nor batch norm needs its result for the gradients.
+        if add is not None:
+            y = y.add_(add) if y.dtype == add.dtype else y + add
+        return y.relu_() if relu else y
+
+    def _convolve(self, x: Tensor, bn: nn.Module | None) -> Tensor:
+        """The convolution with a constant batch norm in it."""
+        dtype = arithmetic_of(x)
+        form = form_of(x, dtype)
+        if torch.is_grad_enabled():
+            self._cache.clear()
+            weight, bias = folded(self, bn)
+            weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+        elif torch.compiler.is_compiling():
+            weight, bias = folded(self, bn)
+            weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+        else:
+            weight, bias = self._cache.get(self, bn, dtype)
+        if form == "onednn":
+            return convolve(x.to(dtype), weight, bias, Geometry(self.stride, self.padding, self.dilation))
+        if form == "library_last":
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+        return self._library(x, weight, bias)
+
+    def _plain(self, x: Tensor) -> Tensor:
+        return self._library(x, self.weight, self.bias)
+
+    def _library(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         frames, height, width = self.padding
-        x = F.pad(x, (0, 0, 0, 0, frames, frames))
-        return F.conv3d(x, self.weight, self.bias, self.stride, (0, height, width), self.dilation, self.groups)
+        if x.device.type == "cpu" and x.shape[2] < self.kernel_size[0] and arithmetic_of(x) is torch.bfloat16:
+            # The gradient of the weights is rubbish or NaN there (torch 2.15, oneDNN) where a kernel sees more frames
+            # than the clip has and the padding in time is left to the convolution.
+            x, frames = F.pad(x, (0, 0, 0, 0, frames, frames)), 0
+        return F.conv3d(x, weight, bias, self.stride, (frames, height, width), self.dilation)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> nn.Module:
+        self._cache.clear()  # moved or cast: the old form is of no use, and would keep the old weights alive
+        return super()._apply(fn, recurse)
 
-def _in_bfloat16(x: Tensor) -> bool:
-    if torch.is_autocast_enabled("cpu"):
-        return torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return x.dtype == torch.bfloat16
+    def train(self, mode: bool = True) -> nn.Module:
+        self._cache.clear()  # a test begins with what the weights are then, however they were changed
+        return super().train(mode)

@@ -34,7 +34,7 @@ class BatchNormOptions:
         return nn.BatchNorm3d(channels, eps=self.eps, momentum=self.momentum)
 
 
-def he_initialised(conv: nn.Conv3d) -> nn.Conv3d:
+def he_initialised(conv: Conv3d) -> Conv3d:
     """The convolution with fresh weights: He et al. (2015), normal, fan-in; bias 0."""
     nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
     if conv.bias is not None:
@@ -71,8 +71,9 @@ class ConvBn(nn.Module):
         )
         self.bn = bn.make(dim_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+    def forward(self, x: Tensor, *, add: Tensor | None = None, relu: bool = False) -> Tensor:
+        """Args: `add` is added to the result, then `relu` cuts it off at 0."""
+        return self.conv.normed(x, self.bn, add=add, relu=relu)
 
 
 class Bottleneck(nn.Module):
@@ -95,10 +96,10 @@ class Bottleneck(nn.Module):
         self.conv3 = ConvBn(dim_inner, dim_out, bn=bn)
         if not bn.frozen:
             nn.init.constant_(self.conv3.bn.weight, bn.last_gamma)
-        self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(self.relu(self.conv2(self.relu(self.conv1(x)))))
+    def forward(self, x: Tensor, *, add: Tensor) -> Tensor:
+        """ReLU(bottleneck(x) + add)."""
+        return self.conv3(self.conv2(self.conv1(x, relu=True), relu=True), add=add, relu=True)
 
 
 class ResBlock(nn.Module):
@@ -121,8 +122,6 @@ class ResBlock(nn.Module):
         )
         same_shape = dim_in == dim_out and stride == 1
         self.shortcut = None if same_shape else ConvBn(dim_in, dim_out, stride=stride, bn=bn)
-        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        return self.relu(self.btnk(x) + shortcut)
+        return self.btnk(x, add=x if self.shortcut is None else self.shortcut(x))

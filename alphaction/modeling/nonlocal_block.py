@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from alphaction.layers import Conv3d
 from alphaction.modeling.blocks import BatchNormOptions
 
 
@@ -43,10 +44,10 @@ class NonLocalBlock(nn.Module):
         super().__init__()
         self.options = options
         self.group_frames = group_frames
-        self.theta = nn.Conv3d(dim, dim_inner, 1, bias=options.bias)
-        self.phi = nn.Conv3d(dim, dim_inner, 1, bias=options.bias)
-        self.g = nn.Conv3d(dim, dim_inner, 1, bias=options.bias)
-        self.out = nn.Conv3d(dim_inner, dim, 1, bias=options.bias)
+        self.theta = Conv3d(dim, dim_inner, 1, bias=options.bias)
+        self.phi = Conv3d(dim, dim_inner, 1, bias=options.bias)
+        self.g = Conv3d(dim, dim_inner, 1, bias=options.bias)
+        self.out = Conv3d(dim_inner, dim, 1, bias=options.bias)
         self.pool = nn.MaxPool3d((1, 2, 2)) if options.max_pool else nn.Identity()
         self.bn = nn.Identity() if options.bn is None else options.bn.make(dim)
         self._initialise()
@@ -87,4 +88,4 @@ class NonLocalBlock(nn.Module):
         else:
             weights = weights / key.shape[2]
         gathered = (weights @ value).transpose(1, 2).unflatten(2, x.shape[2:])
-        return x + self.bn(self.out(gathered))
+        return self.out.normed(gathered, self.bn, add=x)

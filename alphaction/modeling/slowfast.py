@@ -129,7 +129,6 @@ class Pathway(nn.Module):
             Conv3d(3, width, (stem_kernel, 7, 7), stride=(1, 2, 2), padding=(stem_kernel // 2, 3, 3), bias=False)
         )
         self.bn1 = bn.make(width)
-        self.relu = nn.ReLU(inplace=True)
         self.maxpool1 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2))
         nonlocal_every = (
             0,
@@ -158,7 +157,7 @@ class Pathway(nn.Module):
 
     def stem(self, clip: Tensor) -> Tensor:
         """[N, 3, T, H, W] to [N, w, T, ~H/4, ~W/4]."""
-        return self.maxpool1(self.relu(self.bn1(self.conv1(clip))))
+        return self.maxpool1(self.conv1.normed(clip, self.bn1, relu=True))
 
     def stage(self, i: int, x: Tensor) -> Tensor:
         """Residual stage i = 1..4."""

@@ -26,9 +26,10 @@ def test_half_precision_gradients_of_few_frames(frames, kernel, stride, precisio
         assert (value - want).norm() / want.norm() < 0.01
 
 
-def test_float32_is_torchs_own():
+def test_plain_is_torchs_own():
     torch.manual_seed(0)
     ours = Conv3d(3, 4, (5, 3, 3), padding=(2, 1, 1))
+    ours.plain = True
     theirs = nn.Conv3d(3, 4, (5, 3, 3), padding=(2, 1, 1))
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(1, 3, 2, 6, 6)

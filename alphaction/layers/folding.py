@@ -1,0 +1,85 @@
+"""A convolution and the batch norm after it as one convolution, where the batch norm is a constant.
+
+weight' = weight * gamma / sqrt(variance + eps), bias' = beta + (bias - mean) * gamma / sqrt(variance + eps).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from alphaction.layers.frozen_bn import FrozenBatchNorm
+
+
+def is_constant(bn: nn.Module) -> bool:
+    """Whether the batch norm is the same linear function for every batch, with nothing to learn in this pass."""
+    if isinstance(bn, FrozenBatchNorm):
+        return True
+    return (
+        isinstance(bn, _BatchNorm) and not bn.training and bn.running_mean is not None and not torch.is_grad_enabled()
+    )
+
+
+def folded(conv: nn.Conv3d, bn: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of the two in one; gradients reach the convolution's own."""
+    if bn is None:
+        return conv.weight, conv.bias
+    scale = (bn.running_var + bn.eps).rsqrt()
+    scale = scale if bn.weight is None else scale * bn.weight
+    shift = -bn.running_mean * scale if conv.bias is None else (conv.bias - bn.running_mean) * scale
+    return conv.weight * scale.reshape(-1, 1, 1, 1, 1), shift if bn.bias is None else shift + bn.bias
+
+
+class FoldedCache:
+    """Folded weights of one convolution, kept as long as nothing they come from has changed.
+
+    A copy of the module that owns it (a running mean of the weights, a pickled model) begins with an empty one.
+    """
+
+    def __init__(self) -> None:
+        self._stamp: tuple[Any, ...] = ()
+        self._sources: list[Tensor] = []
+        self._value: tuple[Tensor, Tensor | None] | None = None
+
+    def get(self, conv: nn.Conv3d, bn: nn.Module | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """`folded`, computed in the weights' own precision, then cast to `dtype`; without gradients.
+
+        Weights changed through `tensor.data` are not noticed: nothing in PyTorch counts such changes. `clear` helps.
+        """
+        sources = [tensor for tensor in (*_tensors(conv), *_tensors(bn)) if tensor is not None]
+        if any(tensor.is_inference() for tensor in sources):  # nobody counts their changes
+            return _cast(folded(conv, bn), dtype)
+        eps = None if bn is None else bn.eps
+        stamp = (dtype, eps, *((t.data_ptr(), t._version, t.dtype, t.device) for t in sources))
+        if self._value is None or stamp != self._stamp:
+            with torch.inference_mode(False), torch.no_grad():
+                self._value = _cast(folded(conv, bn), dtype)
+            self._stamp = stamp
+            # Kept, so that no other tensor can come to lie at the same address.
+            self._sources = [tensor.detach() for tensor in sources]
+        return self._value
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._stamp, self._sources, self._value = (), [], None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FoldedCache:
+        return FoldedCache()
+
+    def __reduce__(self) -> tuple[type[FoldedCache], tuple[()]]:
+        return FoldedCache, ()
+
+
+def _tensors(module: nn.Module | None) -> tuple[Tensor | None, ...]:
+    if module is None:
+        return ()
+    return (module.weight, module.bias, getattr(module, "running_mean", None), getattr(module, "running_var", None))
+
+
+def _cast(value: tuple[Tensor, Tensor | None], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    weight, bias = value
+    weight = weight.detach().to(dtype).contiguous(memory_format=torch.channels_last_3d)
+    return weight, None if bias is None else bias.detach().to(dtype)
