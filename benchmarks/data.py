@@ -4,8 +4,9 @@
     python benchmarks/data.py --config-file my.yaml --own
 
 Without --own the videos are made here once (two of 30 s, 640x360, H.264; about a minute). Pipelines take turns on the
-same clip, one thread, processor time; a ratio is the median over the clips of (original / pipeline). With --own the
-first set of DATASETS.TRAIN is measured instead; the original's form then only if it consists of one-second files.
+same clip, one thread, processor time; a ratio is the median over the clips of (original / pipeline). One-second files
+are opened for each clip, since a data set has too many to keep open; a movie is open and indexed when a clip is read.
+With --own the first set of DATASETS.TRAIN is measured; the original's form only if it consists of one-second files.
 
 At most 5 minutes on an idle core with the defaults (--rounds 25 --samples 300). Linux only (memory from /proc).
 """
@@ -34,6 +35,7 @@ from alphaction.dataset.action_dataset import ActionDataset
 from alphaction.dataset.build import build_datasets, build_loader, clip_sampling, set_num_classes
 from alphaction.dataset.collate import collate
 from alphaction.dataset.video_index import MovieFiles, VideoIndex
+from alphaction.dataset.video_io import shared_cache
 
 COLOR = (5, 10, -12)  # of the original's form; ours draws anew for every clip
 WARM_BATCHES = 4
@@ -48,6 +50,7 @@ class Pipeline:
     Attributes:
         name, source, mode: of the table's row; `source` is "1-s clips" or "movies", `mode` "train" or "test".
         run: makes the batch of a sample by its number.
+        before: called with the number before the clock starts.
         stages: whether its stages are timed.
     """
 
@@ -55,6 +58,7 @@ class Pipeline:
     source: str
     mode: str
     run: Callable[[int], object]
+    before: Callable[[int], None]
     stages: bool = False
     seconds: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
@@ -121,21 +125,37 @@ def _pipelines(args: argparse.Namespace, source: str, name: str) -> list[Pipelin
     train, test = build_datasets(cfg, "train")[0], build_datasets(cfg, "test")[0]
     movies = VideoIndex(train.spec["video_root"]).find(train.annotations.movies)
     rows = []
-    if all(movie.clips is not None for movie in movies) and not cfg.INPUT.FRAME_RATE not in (0, 25):
+    if all(movie.clips is not None for movie in movies) and cfg.INPUT.FRAME_RATE in (0, 25):
         rows += [_original(cfg, train, movies, source, training) for training in (True, False)]
+    before = _opener(train, movies)
     for transform in ["exact", "device"] if "TRANSFORM" in cfg.INPUT else [""]:
         if transform == "device":
             cfg = _config(args, name, transform=transform)
             train, test = build_datasets(cfg, "train")[0], build_datasets(cfg, "test")[0]
         divisor = cfg.DATALOADER.SIZE_DIVISIBILITY
         for mode, dataset in (("train", train), ("test", test)):
-            rows.append(Pipeline(f"ours {transform}".strip(), source, mode, _maker(dataset, divisor), stages=True))
+            run = _maker(dataset, divisor)
+            rows.append(Pipeline(f"ours {transform}".strip(), source, mode, run, before, stages=True))
     rows.append(_floor(cfg, train, movies, source))
     return rows
 
 
 def _maker(dataset: ActionDataset, divisor: int) -> Callable[[int], object]:
     return lambda number: collate([dataset[number % len(dataset)]], size_divisibility=divisor)
+
+
+def _opener(dataset: ActionDataset, movies: Sequence[MovieFiles]) -> Callable[[int], None]:
+    """Closes all one-second files, or opens the movie and reads its index."""
+
+    def prepare(number: int) -> None:
+        movie = movies[int(dataset.annotations.movie[int(dataset.keyframes[number % len(dataset)])])]
+        if movie.clips is not None:
+            shared_cache().close()
+        else:
+            shared_cache().index(movie.path)
+            shared_cache().get(movie.path)
+
+    return prepare
 
 
 def _original(
@@ -164,7 +184,7 @@ def _original(
         )
         return plain.collate([sample])
 
-    return Pipeline(ORIGINAL, source, "train" if training else "test", run)
+    return Pipeline(ORIGINAL, source, "train" if training else "test", run, lambda _: None)
 
 
 def _floor(cfg: CfgNode, dataset: ActionDataset, movies: Sequence[MovieFiles], source: str) -> Pipeline:
@@ -174,7 +194,7 @@ def _floor(cfg: CfgNode, dataset: ActionDataset, movies: Sequence[MovieFiles], s
         keyframe = int(dataset.keyframes[number % len(dataset)])
         return decoders[int(dataset.annotations.movie[keyframe])].decode(float(dataset.annotations.time[keyframe]))
 
-    return Pipeline(FLOOR, source, "both", run)
+    return Pipeline(FLOOR, source, "both", run, lambda _: None)
 
 
 def _take_turns(pipelines: Sequence[Pipeline], *, rounds: int) -> None:
@@ -183,6 +203,7 @@ def _take_turns(pipelines: Sequence[Pipeline], *, rounds: int) -> None:
     for turn in range(rounds + 2):
         number = int(order[turn])
         for pipeline in pipelines[turn % len(pipelines) :] + pipelines[: turn % len(pipelines)]:
+            pipeline.before(number)
             started = time.process_time()
             pipeline.run(number)
             if turn >= 2:
@@ -194,6 +215,7 @@ def _take_turns(pipelines: Sequence[Pipeline], *, rounds: int) -> None:
 
 def _time_stages(pipeline: Pipeline, number: int) -> None:
     """A second pass, since reading the clock for every frame takes time of its own."""
+    pipeline.before(number)
     with timed_stages() as parts:
         started = time.process_time()
         pipeline.run(number)
