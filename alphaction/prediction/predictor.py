@@ -98,7 +98,7 @@ class Predictor:
 
     @property
     def has_person_head(self) -> bool:
-        return getattr(self.network.model, "person_head", None) is not None
+        return self.network.model.person_head is not None
 
     def __call__(
         self,
