@@ -45,6 +45,9 @@ _C.INPUT.HUE_JITTER = 20.0
 # Range of saturation and brightness to each side, as a share of 255; in [0, 1].
 _C.INPUT.SAT_JITTER = 0.1
 _C.INPUT.VAL_JITTER = 0.1
+# Ours. Who makes the network's pixels of decoded frames: "exact" (the readers, by 8-bit steps as the released weights
+# were trained) or "device" (the readers only decode; resizing, colours and mirroring are computed where the model is).
+_C.INPUT.TRANSFORM = "exact"
 
 # ------------------------------------------------------------------------------------------------------------ data
 _C.DATASETS = CN()

@@ -336,4 +336,5 @@ def _clip_options(cfg: CfgNode, *, training: bool) -> ClipOptions:
         extend_scale=tuple(cfg.TEST.EXTEND_SCALE),
         max_objects=_max_objects(cfg),
         skip_unreadable=cfg.DATASETS.ON_ERROR == "skip",
+        on_device=cfg.INPUT.TRANSFORM == "device",
     )

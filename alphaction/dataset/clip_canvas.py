@@ -104,8 +104,8 @@ class RgbCanvas:
 class PlaneCanvas:
     """Keeps the planes of each frame as they were decoded; the rest is done on the model's device.
 
-    Frames of more than `REDUCE_ABOVE` times the clip's pixels are resized first, or a 4K video would send 450 MB per
-    clip. Colour matrix, range and rotation are those of the clip's first frame.
+    Frames of more than `REDUCE_ABOVE` times the clip's pixels are resized at once, all three planes to the clip's size,
+    or a 4K video would send 450 MB per clip. Colour matrix, range and rotation are those of the clip's first frame.
 
     Args:
         slow_frames, fast_frames: T_slow and T_fast; P is their sum.
@@ -154,7 +154,8 @@ class PlaneCanvas:
     def _begin(self, planes: FramePlanes) -> None:
         source = (int(planes.luma.shape[0]), int(planes.luma.shape[1]))
         size = self._resized(source[::-1] if planes.turns % 2 else source)
-        if math.prod(source) > REDUCE_ABOVE * math.prod(size):
+        reduced = math.prod(source) > REDUCE_ABOVE * math.prod(size)
+        if reduced:
             source = size[::-1] if planes.turns % 2 else size
         self._layout = layout = replace(
             self._fixed,
@@ -162,6 +163,7 @@ class PlaneCanvas:
             size=size,
             matrix=planes.matrix,
             full_range=planes.full_range,
+            full_chroma=reduced,
             turns=planes.turns,
         )
         self._data = np.empty(layout.bytes, np.uint8)

@@ -7,10 +7,12 @@ Shapes: N keyframes, P predicted persons, R persons of a batch, K classes.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +26,11 @@ from alphaction.utils.distributed import ALONE, Processes
 from alphaction.utils.stop import Interrupted
 from alphaction.utils.watch import note
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+_END: Any = object()
 
 #: Clips that the second pass classifies at once: it takes features, not frames.
 CLIPS_AT_ONCE = 64
@@ -60,17 +66,18 @@ def predict(
     Raises:
         Interrupted: in all processes, if any was asked to stop.
     """
-    parts: list[Predictions] = []
+
+    def begun(batch: ClipBatch | None) -> Callable[[], Predictions] | None:
+        if batch is not None and finds_persons:
+            found, features = model.find_persons(batch.to(device, non_blocking=True))
+            return _begun(found, postprocess(model.classify(features))) if found.num_persons else None
+        if batch is not None and batch.num_persons:
+            return _begun(batch, postprocess(model(batch.to(device, non_blocking=True)).logits))
+        return None
+
     with _evaluating(model), torch.inference_mode(), _in_step(processes):
-        for batch in _batches(loader, "test", shown=progress and processes.is_main, should_stop=should_stop):
-            if batch is not None and finds_persons:
-                found, features = model.find_persons(batch.to(device, non_blocking=True))
-                if found.num_persons:
-                    parts.append(_batch_predictions(found, postprocess(model.classify(features))))
-            elif batch is not None and batch.num_persons:
-                scores = postprocess(model(batch.to(device, non_blocking=True)).logits)
-                parts.append(_batch_predictions(batch, scores))
-    return merge_predictions(parts)
+        batches = _batches(loader, "test", shown=progress and processes.is_main, should_stop=should_stop)
+        return merge_predictions(list(_one_late(map(begun, batches))))
 
 
 def predict_with_memory(
@@ -97,28 +104,32 @@ def predict_with_memory(
         finds_persons, progress, processes, should_stop: as in `predict`.
     """
     shown = progress and processes.is_main
-    seen: list[_Seen] = []
+
+    def extracted(batch: ClipBatch | None) -> Callable[[], _Seen] | None:
+        if batch is None or not (batch.num_persons or finds_persons):
+            return None
+        moved = batch.to(device, non_blocking=True)
+        if not finds_persons:
+            return _begun_features(batch, model.extract(moved))
+        batch, features = model.find_persons(moved)
+        return _begun_features(batch, features) if batch.num_persons else None
+
+    def classified(group: Sequence[_Seen]) -> Callable[[], Predictions]:
+        window = memory.window([key for one in group for key in one.batch.keys])
+        scores = _copying(postprocess(model.classify(_moved(_joined(group), device), window)))
+        counts = [one.batch.num_persons for one in group]
+        return lambda: merge_predictions(
+            [_batch_predictions(one.batch, part) for one, part in zip(group, scores().split(counts), strict=True)]
+        )
+
     with _evaluating(model), torch.inference_mode():
         with _in_step(processes):
-            for batch in _batches(loader, "features", shown=shown, should_stop=should_stop):
-                if batch is None or not (batch.num_persons or finds_persons):
-                    continue
-                moved = batch.to(device, non_blocking=True)
-                if finds_persons:
-                    batch, features = model.find_persons(moved)
-                else:
-                    features = model.extract(moved)
-                if batch.num_persons:
-                    seen.append(_Seen(replace(batch, slow=None, fast=None), _moved(features, "cpu")))
+            batches = _batches(loader, "features", shown=shown, should_stop=should_stop)
+            seen = list(_one_late(map(extracted, batches)))
         _remember(memory, seen, processes)
-        parts: list[Predictions] = []
         with _in_step(processes):
-            for group in _batches(_groups(seen, clips_at_once), "classes", shown=shown, should_stop=should_stop):
-                window = memory.window([key for one in group for key in one.batch.keys])
-                scores = postprocess(model.classify(_moved(_joined(group), device), window))
-                counts = [one.batch.num_persons for one in group]
-                parts += [_batch_predictions(one.batch, s) for one, s in zip(group, scores.split(counts), strict=True)]
-    return merge_predictions(parts)
+            groups = _batches(_groups(seen, clips_at_once), "classes", shown=shown, should_stop=should_stop)
+            return merge_predictions(list(_one_late(map(classified, groups))))
 
 
 def gathered(predictions: Predictions, processes: Processes) -> Predictions:
@@ -190,6 +201,45 @@ def _moved(features: RoiFeatures, device: torch.device | str) -> RoiFeatures:
     )
 
 
+def _one_late(begun: Iterable[Callable[[], T] | None]) -> Iterator[T]:
+    """What each of the functions returns, called when the next one is there: so a GPU need not wait for its copies."""
+    last: Callable[[], T] | None = None
+    for finish in begun:
+        if last is not None:
+            yield last()
+        last = finish
+    if last is not None:
+        yield last()
+
+
+def _begun(batch: ClipBatch, scores: Tensor) -> Callable[[], Predictions]:
+    scores = _copying(scores)
+    return lambda: _batch_predictions(batch, scores())
+
+
+def _begun_features(batch: ClipBatch, features: RoiFeatures) -> Callable[[], _Seen]:
+    person = _copying(features.person)
+    objects = None if features.object is None else _copying(features.object)
+    batch = batch.without_frames()
+    return lambda: _Seen(batch, replace(features, person=person(), object=None if objects is None else objects()))
+
+
+def _copying(x: Tensor) -> Callable[[], Tensor]:
+    """Begins to copy a tensor to main memory; the function that is returned waits for it, and gives float32."""
+    if x.device.type != "cuda":
+        return lambda: x.to("cpu", torch.float32)
+    copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    copy.copy_(x, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(x.device))
+
+    def finish() -> Tensor:
+        done.synchronize()
+        return copy.to(torch.float32, copy=True)  # what is pinned is scarce, and used again
+
+    return finish
+
+
 def _batches(items: Iterable[T], text: str, *, shown: bool, should_stop: Callable[[], int] | None) -> Iterator[T]:
     """The items, with a bar on a terminal and a note for the other processes.
 
@@ -197,13 +247,24 @@ def _batches(items: Iterable[T], text: str, *, shown: bool, should_stop: Callabl
         Interrupted: this process is asked to stop.
     """
     note(f"{text}: batch 1")
-    bar = tqdm(items, desc=text, unit="batch", disable=None if shown else True, leave=False)
-    for number, item in enumerate(bar, 1):
+    bar = iter(tqdm(items, desc=text, unit="batch", disable=None if shown else True, leave=False))
+    number, waited, begun = 0, 0.0, time.perf_counter()
+    while True:
+        asked = time.perf_counter()
+        item = next(bar, _END)
+        waited += time.perf_counter() - asked
+        if item is _END:
+            break
+        number += 1
         signal = 0 if should_stop is None else should_stop()
         if signal:
             raise Interrupted(f"asked to stop during the test ({text}, batch {number})", signal=signal)
         yield item
         note(f"{text}: batch {number + 1}")
+    seconds = time.perf_counter() - begun
+    if shown and number:
+        share = 100 * waited / max(seconds, 1e-9)
+        logger.info("%s: %d batches in %.1f s, %.0f %% of it waiting for data", text, number, seconds, share)
 
 
 @contextmanager

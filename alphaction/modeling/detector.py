@@ -19,7 +19,7 @@ from alphaction.modeling.person_head import PersonHead
 from alphaction.modeling.pooler import RoiPooler3d
 from alphaction.modeling.slowfast import FeatureMaps, SlowFast
 from alphaction.structures import ClipBatch, DetectorOutput, RoiFeatures
-from alphaction.structures.batch import normalize_clips
+from alphaction.structures.render import network_clips
 
 
 class ActionDetector(nn.Module):
@@ -105,7 +105,9 @@ class ActionDetector(nn.Module):
         return batch, self._pooled(maps, batch)
 
     def _maps(self, batch: ClipBatch) -> FeatureMaps:
-        return self.backbone(self._normalise(batch.slow, batch), self._normalise(batch.fast, batch))
+        slow, fast = network_clips(batch, self.pixel_mean, self.pixel_std)
+        # In the model's own precision: that of the buffers, which follow `model.half()`.
+        return self.backbone(*(None if x is None else x.to(self.pixel_mean.dtype) for x in (slow, fast)))
 
     def _pooled(self, maps: FeatureMaps, batch: ClipBatch) -> RoiFeatures:
         objects = batch.objects
@@ -124,9 +126,3 @@ class ActionDetector(nn.Module):
             memory: person features [N, S, Q, C] of the seconds around each clip, for heads with M blocks.
         """
         return self.roi_heads["action"](features, memory)
-
-    def _normalise(self, clips: Tensor | None, batch: ClipBatch) -> Tensor | None:
-        if clips is None:
-            return None
-        # In the model's own precision: that of the buffers, which follow `model.half()`.
-        return normalize_clips(clips, batch.sizes, self.pixel_mean, self.pixel_std).to(self.pixel_mean.dtype)

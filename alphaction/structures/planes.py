@@ -1,4 +1,4 @@
-"""Clips as the decoder gave them, in YUV 4:2:0, with what is left to do to them on the model's device.
+"""Clips as the decoder gave them, in YUV, with what is left to do to them on the model's device.
 
 Shapes: N clips, P = T_slow + T_fast frames of a clip, H x W pixels of the planes, h x w pixels of a clip.
 """
@@ -23,6 +23,7 @@ class PlaneLayout:
         size: (h, w) of the clip.
         matrix: number of the colour matrix as in H.264 (1 = BT.709, 5 = BT.601, 9 = BT.2020, 2 = not said: BT.601).
         full_range: whether luma runs from 0 to 255 instead of 16 to 235.
+        full_chroma: whether the colour planes are as large as luma (YUV 4:4:4): those of frames that the reader resized.
         turns: quarter turns to the left that bring the picture upright.
         color: added to (hue in units of 2 degrees, saturation 0..255, value 0..255), or None.
         flip: mirror left to right.
@@ -35,6 +36,7 @@ class PlaneLayout:
     size: tuple[int, int]
     matrix: int = 2
     full_range: bool = False
+    full_chroma: bool = False
     turns: int = 0
     color: tuple[int, int, int] | None = None
     flip: bool = False
@@ -47,7 +49,8 @@ class PlaneLayout:
     @property
     def chroma(self) -> tuple[int, int]:
         """(height, width) of a colour plane."""
-        return -(-self.source[0] // 2), -(-self.source[1] // 2)
+        height, width = self.source
+        return self.source if self.full_chroma else (-(-height // 2), -(-width // 2))
 
     @property
     def luma_bytes(self) -> int:
@@ -68,8 +71,8 @@ class ClipPlanes:
     """The planes of one or several clips.
 
     Attributes:
-        data: uint8 [bytes]. For each clip its luma [P, H, W], then its chroma [P, 2, ceil(H/2), ceil(W/2)], blue
-            difference (U) before red difference (V).
+        data: uint8 [bytes]. For each clip its luma [P, H, W], then its chroma [P, 2, ceil(H/2), ceil(W/2)] (or
+            [P, 2, H, W]: `PlaneLayout.full_chroma`), blue difference (U) before red difference (V).
         layouts: of each clip, in the order of `data`.
         padded: (height, width) in pixels that the clips of the batch are padded to.
     """
@@ -109,7 +112,7 @@ class ClipPlanes:
         return [self[slice(start, end)] for start, end in zip(ends, [*ends[1:], len(self)], strict=True)]
 
     def stacked(self) -> tuple[Tensor, Tensor]:
-        """luma uint8 [N, P, H, W] and chroma [N, P, 2, ceil(H/2), ceil(W/2)] of clips of one geometry; views."""
+        """luma uint8 [N, P, H, W] and chroma [N, P, 2, ., .] of clips of one geometry; views."""
         layout = self.layouts[0]
         rows = self.data.view(len(self), layout.bytes)
         luma = rows[:, : layout.luma_bytes].unflatten(1, (layout.frames, *layout.source))

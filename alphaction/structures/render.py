@@ -43,15 +43,21 @@ def network_clips(batch: ClipBatch, mean: Tensor, std: Tensor) -> tuple[Tensor |
         )
         return slow, fast
     shift, scale = (values.float().view(3, 1, 1, 1) for values in (mean, std))
-    planes = batch.planes
-    shape = (len(planes), 3, planes.layouts[0].frames, *planes.padded)
-    out = torch.zeros(shape, dtype=torch.float32, device=planes.data.device)
+    planes, layout = batch.planes, batch.planes.layouts[0]
+    shapes = [(len(planes), 3, frames, *planes.padded) for frames in (layout.slow_frames, layout.fast_frames)]
+    outs = [torch.zeros(shape, dtype=torch.float32, device=planes.data.device) for shape in shapes]
     for clip, first, pixels in _rendered(planes):
         height, width = pixels.shape[-2:]
-        out[clip, :, first : first + pixels.shape[1], :height, :width] = (pixels - shift) / scale
-    slow_frames = planes.layouts[0].slow_frames
-    slow, fast = out[:, :, :slow_frames], out[:, :, slow_frames:]
-    return slow if slow.shape[2] else None, fast if fast.shape[2] else None
+        pixels = (pixels - shift) / scale
+        begin = 0
+        for out in outs:
+            low, high = max(first - begin, 0), min(first + pixels.shape[1] - begin, out.shape[2])
+            if low < high:
+                here = pixels[:, low + begin - first : high + begin - first]
+                out[clip, :, low:high, :height, :width] = here
+            begin += out.shape[2]
+    slow, fast = (out if out.shape[2] else None for out in outs)
+    return slow, fast
 
 
 def with_pixels(sample: ClipSample) -> ClipSample:
@@ -107,12 +113,29 @@ def _pixels(luma: Tensor, chroma: Tensor, layouts: Sequence[PlaneLayout]) -> Ten
 
 
 def _doubled(chroma: Tensor, size: tuple[int, int]) -> Tensor:
-    """Colour planes [F, 2, ., .] at the size of luma: each value stands for two by two pixels, as libav takes it."""
-    return chroma.repeat_interleave(2, -2).repeat_interleave(2, -1)[..., : size[0], : size[1]]
+    """Colour planes [F, 2, ., .] at the size of luma, as libav spreads them.
+
+    Each value stands for two by two pixels. With an odd height libav takes another way: bilinear down the columns, and
+    along the rows as well if the width is odd, too.
+    """
+    height, width = size
+    if chroma.shape[-2:] == size:
+        return chroma
+    if height % 2:
+        across = width if width % 2 else chroma.shape[-1]
+        chroma = F.interpolate(chroma.float(), (height, across), mode="bilinear", align_corners=False)
+    else:
+        chroma = chroma.repeat_interleave(2, -2)
+    if chroma.shape[-1] < width:
+        chroma = chroma.repeat_interleave(2, -1)
+    return chroma[..., :width]
 
 
 def _to_rgb(matrix: int, *, full_range: bool) -> tuple[Tensor, Tensor]:
-    """[3, 3] and [3]: RGB = matrix @ YUV + offset, all in 0..255."""
+    """[3, 3] and [3]: RGB = matrix @ YUV + offset, all in 0..255.
+
+    libav rounds every product down, so that its pixels are half a level darker for each; so are these.
+    """
     red, blue = _LUMA_SHARES.get(matrix, _BT601)
     green = 1 - red - blue
     luma, chroma, black = (1.0, 1.0, 0.0) if full_range else (255 / 219, 255 / 224, 16.0)
@@ -120,7 +143,8 @@ def _to_rgb(matrix: int, *, full_range: bool) -> tuple[Tensor, Tensor]:
     rows = torch.tensor(
         [[luma, 0.0, to_red], [luma, -to_blue * blue / green, -to_red * red / green], [luma, to_blue, 0.0]]
     )
-    return rows, -rows @ torch.tensor([black, 128.0, 128.0])
+    rounded_down = ((rows != 0) & (rows != 1)).sum(dim=1) / 2
+    return rows, -rows @ torch.tensor([black, 128.0, 128.0]) - rounded_down
 
 
 def _recolored(rgb: Tensor, change: Tensor) -> Tensor:

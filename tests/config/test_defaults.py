@@ -26,6 +26,7 @@ OURS = {
     "MODEL.IA_STRUCTURE.ALLOW_NO_OBJECTS": False,
     "QUIRKS.RANDOM_CHOICE_IN_TEST": False,
     "INPUT.FRAME_RATE": 25.0,
+    "INPUT.TRANSFORM": "exact",
     "DATASETS.ON_ERROR": "raise",
     "TEST.BOXES": "auto",
     "TEST.IOU_THRESH": 0.5,

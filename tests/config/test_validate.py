@@ -97,6 +97,7 @@ REFUSED = [
     ("INPUT.VAL_JITTER", -0.1, "0 to 1"),
     ("DATASETS.TRAIN", ("a", " "), "names that are not empty"),
     ("DATASETS.TEST", ("",), "names that are not empty"),
+    ("INPUT.TRANSFORM", "gpu", 'one of "exact", "device"'),
     ("DATASETS.ON_ERROR", "ignore", 'one of "raise", "skip"'),
     ("DATALOADER.NUM_WORKERS", -1, "0 or more"),
     ("DATALOADER.SIZE_DIVISIBILITY", -16, "0 or more"),

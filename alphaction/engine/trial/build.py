@@ -229,8 +229,7 @@ def _features(cfg: CfgNode) -> Callable[[ActionDataset], int]:
 
 
 def _clip_bytes(batch: ClipBatch | None) -> int:
-    pathways = () if batch is None else (batch.slow, batch.fast)
-    return sum(clips.numel() * clips.element_size() for clips in pathways if clips is not None)
+    return 0 if batch is None else batch.frame_bytes
 
 
 def _notes(cfg: CfgNode) -> list[str]:

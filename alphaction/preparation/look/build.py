@@ -17,6 +17,7 @@ from alphaction.dataset.collate import pad_clips
 from alphaction.dataset.sampling import key_position
 from alphaction.preparation.look.sheet import Boxed, Look
 from alphaction.structures import Boxes, ClipSample
+from alphaction.structures.render import with_pixels
 
 _OBJECTS = 5  # of highest score, as the released models see
 
@@ -59,6 +60,7 @@ class Looker:
         sample = self.dataset[epoch, index]
         if sample is None:
             return None
+        sample = with_pixels(sample)
         clip = sample.fast if sample.fast is not None else sample.slow
         if clip is None:
             return None
