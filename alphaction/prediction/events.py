@@ -201,8 +201,17 @@ class _Person:
 
     @classmethod
     def new(cls, track: int, classes: int) -> _Person:
-        flags = [np.zeros(classes, bool) for _ in range(2)]
-        return cls(track, *flags, *(np.zeros(classes) for _ in range(6)))
+        return cls(
+            track=track,
+            on=np.zeros(classes, bool),
+            is_open=np.zeros(classes, bool),
+            start=np.zeros(classes),
+            end=np.zeros(classes),
+            total=np.zeros(classes),
+            count=np.zeros(classes),
+            late_total=np.zeros(classes),
+            late_count=np.zeros(classes),
+        )
 
     def advance(self, following: float, reached: float, *, rule: EventRule, exclusive: Sequence[slice]) -> list[Event]:
         """Smooths and judges what no later moment can change.

@@ -71,7 +71,7 @@ class Tracker:
             supervision.Detections(xyxy=boxes, confidence=scores, data={"row": rows}), timestamp=time
         )
         numbers = np.full(len(boxes), -1, np.int64)
-        if len(seen):  # in an order of its own
+        if seen.tracker_id is not None and len(seen):  # in an order of its own
             numbers[seen.data["row"]] = seen.tracker_id
         for row in np.flatnonzero(numbers < 0):
             track = ByteTrackTracklet(initial_bbox=boxes[row])

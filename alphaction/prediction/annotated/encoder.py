@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.stream import VideoStream
 
 from alphaction.errors import UserError
 from alphaction.utils.atomic import TEMPORARY_SUFFIX
@@ -79,12 +80,14 @@ class Encoder:
             note = "; browsers do not play it, most players do" if self.codec == "mpeg4" else ""
             logger.warning("%s: the encoder %s is missing, %s is used%s", self.path, encoders[0], self.codec, note)
 
-    def _try(self, codec: str, size: tuple[int, int], fps: float, threads: int) -> av.VideoStream | None:
+    def _try(self, codec: str, size: tuple[int, int], fps: float, threads: int) -> VideoStream | None:
         """The stream of a new file, or None where this encoder does not exist or does not start."""
         rate = Fraction(fps).limit_denominator(1001)
         stream = None
         try:
             stream = self._container.add_stream(codec, rate=rate)
+            if not isinstance(stream, VideoStream):
+                raise LookupError(f"{codec} encodes no video")
             stream.height, stream.width = size
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context
@@ -121,7 +124,7 @@ class Encoder:
         if tick <= self._tick:
             return
         self._tick = tick
-        planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)  # as FFmpeg converts it, in a quarter of the time
+        planes: np.ndarray = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)  # as FFmpeg converts it, in a quarter of the time
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts, frame.time_base = tick, Fraction(1, _CLOCK)
         with self._told():
