@@ -124,7 +124,8 @@ class Encoder:
         if tick <= self._tick:
             return
         self._tick = tick
-        planes: np.ndarray = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)  # as FFmpeg converts it, in a quarter of the time
+        # As FFmpeg converts it, in a quarter of the time.
+        planes: np.ndarray = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts, frame.time_base = tick, Fraction(1, _CLOCK)
         with self._told():
