@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -35,10 +36,10 @@ def make_footage(folder: Path, *, movies: int, seconds: int) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         for number in range(movies):
             frames = _movie(np.random.default_rng([VERSION, number]), seconds * FPS)
-            _encode(partial / "movies" / f"m{number}.mp4", frames)
+            encode(partial / "movies" / f"m{number}.mp4", frames)
             for second in range(seconds):
                 part = frames[second * FPS : (second + 1) * FPS]
-                _encode(partial / "clips" / f"m{number}" / f"{second}.mp4", part)
+                encode(partial / "clips" / f"m{number}" / f"{second}.mp4", part)
         _write_annotations(partial, movies=movies, seconds=seconds)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
@@ -82,12 +83,13 @@ def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return np.clip(128 + 4.5 * total, 0, 255)
 
 
-def _encode(path: Path, frames: list[np.ndarray]) -> None:
-    """H.264 with the encoder's defaults, which have B-frames and put key frames at cuts and every 250 frames."""
+def encode(path: Path, frames: Sequence[np.ndarray]) -> None:
+    """Frames uint8 [h, w, 3] as H.264, with the encoder's defaults: B-frames, key frames at cuts and every 250."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())

@@ -24,6 +24,7 @@ from alphaction.dataset.raw import RawAnnotations
 from alphaction.dataset.resolve import Resolved, resolve, resolve_boxes
 from alphaction.dataset.samplers import TestBatchSampler, TrainBatchSampler, repeat_factors
 from alphaction.dataset.sampling import ClipSampling
+from alphaction.dataset.sharing import share_datasets
 from alphaction.dataset.stored_frames import stored_frames_of
 from alphaction.dataset.transforms import AugmentationPolicy, ClipTransform
 from alphaction.dataset.video_index import VideoIndex
@@ -131,6 +132,7 @@ def build_loader(
             len(dataset), batch_size=videos // world_size, group_ids=groups, rank=rank, world_size=world_size
         )
     workers = min(cfg.DATALOADER.NUM_WORKERS, len(sampler))
+    share_datasets()
     return DataLoader(
         dataset,
         batch_sampler=sampler,
