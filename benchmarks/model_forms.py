@@ -6,13 +6,13 @@ in bfloat16. All but PyTorchVideo's have the same weights.
 
 from __future__ import annotations
 
-import copy
 import importlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from plain_interaction import Counts
 from plain_model import PlainDetector, PlainInput
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +24,6 @@ from alphaction.errors import ConfigError, UserError
 from alphaction.modeling import build_criterion, build_detection_model, build_postprocess
 from alphaction.solver import build_optimizer
 from alphaction.structures import Boxes, ClipBatch, ClipKey, FeatureMemory, MemorySpan
-from alphaction.structures.batch import normalize_clips
 
 OURS = ("ours", "ours-bf16")
 ORIGINAL = ("original", "original-bf16")
@@ -220,7 +219,7 @@ def _ours(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
         cfg = case.config("MODEL.COMPILE", True)
     given = make_batch(cfg, case)
     batch = given.batch
-    model = _loaded(build_detection_model(cfg), weights, case.device)
+    model = _loaded(build_detection_model, cfg, weights, case.device)
     if compiled and not key_exists(cfg, "MODEL.COMPILE"):
         model.backbone.compile()
     criterion, postprocess = build_criterion(cfg), build_postprocess(cfg)
@@ -244,7 +243,7 @@ def _original(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
     cfg = case.config()
     prepared = make_batch(cfg, case)
     batch, given = prepared.batch, plain_input(cfg, prepared)
-    model = _loaded(PlainDetector(cfg), weights, case.device)
+    model = _loaded(PlainDetector, cfg, weights, case.device)
     criterion, postprocess = build_criterion(cfg), build_postprocess(cfg)
     optimizer = build_optimizer(cfg, model)
     bf16 = "bf16" in name
@@ -267,12 +266,16 @@ def plain_input(cfg: CfgNode, given: Given) -> PlainInput:
     """The batch with clips normalised beforehand; without object boxes, none."""
     batch = given.batch
     mean, std = (
-        torch.tensor(values, device=batch.slow.device) for values in (cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)
+        torch.tensor(values, device=batch.slow.device).view(-1, 1, 1, 1)
+        for values in (cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)
     )
-    clips = [normalize_clips(x, batch.sizes, mean, std) for x in (batch.slow, batch.fast)]
+    clips = [(x - mean) / std for x in (batch.slow, batch.fast)]
     nothing = batch.slow.new_zeros(0, 5, dtype=torch.float32)
     objects = nothing if batch.objects is None else _rows(batch.objects)
-    return PlainInput(*clips, _rows(batch.regions), objects, given.memory)
+    counts = Counts(
+        [len(boxes) for boxes in batch.regions], [len(boxes) for boxes in batch.objects or [[]] * len(batch)]
+    )
+    return PlainInput(*clips, _rows(batch.regions), objects, counts, given.memory)
 
 
 def _rows(boxes: Sequence[Boxes]) -> Tensor:
@@ -337,9 +340,13 @@ def peer_network(cfg: CfgNode) -> nn.Module:
     )
 
 
-def _loaded(model: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
-    model.load_state_dict(copy.deepcopy(weights))
-    return model.to(device)
+def _loaded(
+    build: Callable[[CfgNode], nn.Module], cfg: CfgNode, weights: dict[str, Tensor], device: torch.device
+) -> nn.Module:
+    with device:
+        model = build(cfg)
+    model.load_state_dict(weights)
+    return model
 
 
 def _arithmetic(case: Case, bf16: bool) -> torch.autocast | nullcontext:

@@ -34,13 +34,14 @@ class PlainInput(NamedTuple):
     """What the plain detector reads.
 
     slow, fast: normalised clips [N, 3, T, H, W]; persons, objects: [n, 5], (clip index, x1, y1, x2, y2) in pixels;
-    memory: [N, S, Q, C], persons of the seconds around each clip, or None.
+    counts: of both per clip; memory: [N, S, Q, C], persons of the seconds around each clip, or None.
     """
 
     slow: Tensor
     fast: Tensor
     persons: Tensor
     objects: Tensor
+    counts: Counts
     memory: Tensor | None
 
 
@@ -245,15 +246,10 @@ class PlainDetector(nn.Module):
     def forward(self, given: PlainInput) -> Tensor:
         maps = [x.float().mean(dim=2) for x in self.backbone(given.slow, given.fast)]
         persons, objects = self._pooled(maps, given.persons), self._pooled(maps, given.objects)
-        counts = Counts(*(_per_clip(boxes, len(given.slow)) for boxes in (given.persons, given.objects)))
-        return self.roi_heads["action"](persons, objects, given.memory, counts)
+        return self.roi_heads["action"](persons, objects, given.memory, given.counts)
 
     def _pooled(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
         """[n, C, 1, 1, 1]."""
         side, scale, samples = self.pooling
         bins = [roi_align(x, boxes, (side, side), scale, samples, aligned=False) for x in maps]
         return torch.cat([F.max_pool2d(x, side) for x in bins], dim=1)[..., None]
-
-
-def _per_clip(boxes: Tensor, clips: int) -> list[int]:
-    return torch.bincount(boxes[:, 0].long(), minlength=clips).tolist()

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "config_files" / "tiny.yaml")
@@ -58,6 +59,15 @@ def test_other_weights_show(benchmark):
     ours = benchmark.build_form("ours", case, weights)
     weights["backbone.fast.Tconv1.conv.bias"] += 0.1
     assert (benchmark.build_form("original", case, weights).scores() - ours.scores()).abs().max() > 1e-5
+
+
+def test_nothing_of_the_plain_form_is_left_on_the_processor(benchmark):
+    """Without a GPU, on fake tensors; tests/modeling/test_devices.py has ours."""
+    opts = [*STRUCTURES["dense"], IA + "I_BLOCK_LIST", "['P', 'O', 'P']"]
+    case = benchmark.Case(TINY, [*SMALL, *opts], 2, (48, 64), torch.device("cuda"))
+    weights = benchmark.common_weights(case)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert benchmark.build_form("original", case, weights).scores().device.type == "cuda"
 
 
 def test_table(benchmark, capsys):
