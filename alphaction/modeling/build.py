@@ -156,6 +156,11 @@ def build_person_criterion(cfg: CfgNode) -> PersonCriterion | None:
     node = cfg.MODEL.ROI_PERSON_HEAD
     if not node.ACTIVE:
         return None
+    if cfg.INPUT.SLOW_JITTER:
+        logger.warning(
+            "INPUT.SLOW_JITTER moves the slow pathway's frames away from the keyframe at random: the person head learns "
+            "boxes that do not fit what it sees. Better leave it False."
+        )
     return PersonCriterion(
         {
             "loss_objectness": float(node.OBJECTNESS_LOSS_WEIGHT),
