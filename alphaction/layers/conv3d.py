@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn import functional as F
 
 from alphaction.layers.folding import FoldedCache, folded, is_constant
 from alphaction.layers.forms import arithmetic_of, form_of, is_exporting
-from alphaction.layers.onednn import Geometry, Triple, convolve
+from alphaction.layers.onednn import columns_at_once, convolve, infer, made_ready
+from alphaction.layers.onednn_call import Geometry, Triple
 
 
 class Conv3d(nn.Conv3d):
@@ -36,7 +38,7 @@ class Conv3d(nn.Conv3d):
         super().__init__(
             in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation, bias=bias
         )
-        self._cache = FoldedCache()
+        self._ready: FoldedCache[Any] = FoldedCache()
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, T, H, W] to [N, C', T', H', W']."""
@@ -52,30 +54,36 @@ class Conv3d(nn.Conv3d):
             y = bn(self._plain(x))
             y = y if add is None else y + add
             return y.relu_() if relu else y
-        y = self._convolve(x, bn) if is_constant(bn) else bn(self._convolve(x, None))
-        # In place: neither convolution nor batch norm needs its result for the gradients.
-        if add is not None:
-            y = y.add_(add) if y.dtype == add.dtype else y + add
-        return y.relu_() if relu else y
+        if is_constant(bn):
+            return self._convolve(x, bn, add=add, relu=relu)
+        return _finished(bn(self._convolve(x, None)), add, relu=relu)
 
-    def _convolve(self, x: Tensor, bn: nn.Module | None) -> Tensor:
-        """The convolution with a constant batch norm in it."""
+    def _convolve(self, x: Tensor, bn: nn.Module | None, *, add: Tensor | None = None, relu: bool = False) -> Tensor:
+        """ReLU(convolution(x) + add), with a constant batch norm in the convolution."""
         dtype = arithmetic_of(x)
         form = form_of(x, dtype)
-        if torch.is_grad_enabled():
-            self._cache.clear()
-            weight, bias = folded(self, bn)
-            weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-        elif torch.compiler.is_compiling():
-            weight, bias = folded(self, bn)
-            weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-        else:
-            weight, bias = self._cache.get(self, bn, dtype)
+        x = x.to(dtype)
+        geometry = Geometry(self.stride, self.padding, self.dilation)
+        if form == "onednn" and not torch.is_grad_enabled():
+            columns = columns_at_once(x.shape, self.weight.shape, geometry)
+            make = partial(made_ready, geometry=geometry, columns=columns, shape=tuple(x.shape))
+            ready = self._ready.get(self, bn, dtype=dtype, form=(form, columns), make=make)
+            return infer(x, ready, add=add, relu=relu)
+        weight, bias = self._weights(bn, dtype)
         if form == "onednn":
-            return convolve(x.to(dtype), weight, bias, Geometry(self.stride, self.padding, self.dilation))
-        if form == "library_last":
-            x = x.contiguous(memory_format=torch.channels_last_3d)
-        return self._library(x, weight, bias)
+            y = convolve(x, weight, bias, geometry)
+        else:
+            x = x.contiguous(memory_format=torch.channels_last_3d) if form == "library_last" else x
+            y = self._library(x, weight, bias)
+        return _finished(y, add, relu=relu)
+
+    def _weights(self, bn: nn.Module | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return self._ready.get(self, bn, dtype=dtype, form="weights", make=_pair)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self._ready.clear()  # of no use in training, and would keep memory
+        weight, bias = folded(self, bn)
+        return weight.to(dtype), None if bias is None else bias.to(dtype)
 
     def _plain(self, x: Tensor) -> Tensor:
         return self._library(x, self.weight, self.bias)
@@ -89,9 +97,20 @@ class Conv3d(nn.Conv3d):
         return F.conv3d(x, weight, bias, self.stride, (frames, height, width), self.dilation)
 
     def _apply(self, fn: Any, recurse: bool = True) -> nn.Module:
-        self._cache.clear()  # moved or cast: the old form is of no use, and would keep the old weights alive
+        self._ready.clear()  # moved or cast: the old form is of no use, and would keep the old weights alive
         return super()._apply(fn, recurse)
 
     def train(self, mode: bool = True) -> nn.Module:
-        self._cache.clear()  # a test begins with what the weights are then, however they were changed
+        self._ready.clear()  # a test begins with what the weights are then, however they were changed
         return super().train(mode)
+
+
+def _finished(y: Tensor, add: Tensor | None, *, relu: bool) -> Tensor:
+    """ReLU(y + add), in y's place: neither convolution nor batch norm needs its result for the gradients."""
+    if add is not None:
+        y = y.add_(add) if y.dtype == add.dtype else y + add
+    return y.relu_() if relu else y
+
+
+def _pair(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    return weight, bias

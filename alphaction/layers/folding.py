@@ -5,13 +5,16 @@ weight' = weight * gamma / sqrt(variance + eps), bias' = beta + (bias - mean) * 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from alphaction.layers.frozen_bn import FrozenBatchNorm
+
+T = TypeVar("T")
 
 
 def is_constant(bn: nn.Module) -> bool:
@@ -33,8 +36,8 @@ def folded(conv: nn.Conv3d, bn: nn.Module | None) -> tuple[Tensor, Tensor | None
     return conv.weight * scale.reshape(-1, 1, 1, 1, 1), shift if bn.bias is None else shift + bn.bias
 
 
-class FoldedCache:
-    """Folded weights of one convolution, kept as long as nothing they come from has changed.
+class FoldedCache(Generic[T]):
+    """What inference makes of a convolution's folded weights, kept as long as nothing they come from has changed.
 
     A copy of the module that owns it (a running mean of the weights, a pickled model) begins with an empty one.
     """
@@ -42,21 +45,32 @@ class FoldedCache:
     def __init__(self) -> None:
         self._stamp: tuple[Any, ...] = ()
         self._sources: list[Tensor] = []
-        self._value: tuple[Tensor, Tensor | None] | None = None
+        self._value: T | None = None
 
-    def get(self, conv: nn.Conv3d, bn: nn.Module | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """`folded`, computed in the weights' own precision, then cast to `dtype`; without gradients.
+    def get(
+        self,
+        conv: nn.Conv3d,
+        bn: nn.Module | None,
+        *,
+        dtype: torch.dtype,
+        form: object,
+        make: Callable[[Tensor, Tensor | None], T],
+    ) -> T:
+        """`make(weight, bias)` of `folded`, which is computed in the weights' own precision, then cast to `dtype`.
 
         Weights changed through `tensor.data` are not noticed: nothing in PyTorch counts such changes. `clear` helps.
+
+        Args:
+            form: says what `make` makes: another form, another value.
         """
         sources = [tensor for tensor in (*_tensors(conv), *_tensors(bn)) if tensor is not None]
         if any(tensor.is_inference() for tensor in sources):  # nobody counts their changes
-            return _cast(folded(conv, bn), dtype)
+            return make(*_cast(folded(conv, bn), dtype))
         eps = None if bn is None else bn.eps
-        stamp = (dtype, eps, *((t.data_ptr(), t._version, t.dtype, t.device) for t in sources))
+        stamp = (dtype, form, eps, *((t.data_ptr(), t._version, t.dtype, t.device) for t in sources))
         if self._value is None or stamp != self._stamp:
             with torch.inference_mode(False), torch.no_grad():
-                self._value = _cast(folded(conv, bn), dtype)
+                self._value = make(*_cast(folded(conv, bn), dtype))
             self._stamp = stamp
             # Kept, so that no other tensor can come to lie at the same address.
             self._sources = [tensor.detach() for tensor in sources]
@@ -66,10 +80,10 @@ class FoldedCache:
         """Forgets everything."""
         self._stamp, self._sources, self._value = (), [], None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> FoldedCache:
+    def __deepcopy__(self, memo: dict[int, Any]) -> FoldedCache[T]:
         return FoldedCache()
 
-    def __reduce__(self) -> tuple[type[FoldedCache], tuple[()]]:
+    def __reduce__(self) -> tuple[type[FoldedCache[T]], tuple[()]]:
         return FoldedCache, ()
 
 

@@ -53,7 +53,11 @@ def _onednn_computes(dtype: torch.dtype) -> bool:
 
 @functools.cache
 def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and platform.machine() in X86
+    return (
+        torch.backends.mkldnn.is_available()
+        and platform.machine() in X86
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
 
 
 @functools.cache

@@ -1,32 +1,19 @@
-"""Convolutions over time and space on x86 processors: oneDNN on channels-last memory, forwards and backwards.
+"""Convolutions over time and space on x86 processors: oneDNN on channels-last memory.
 
-PyTorch takes oneDNN for some shapes and numbers of threads and a much slower loop for the rest, and asks it for the
-gradients of long thin kernels in a form in which it is slow. Here the forms are those that were measured to be fastest
-(benchmarks/model.py; docs/PERFORMANCE.md). Shapes: N clips, C channels, T frames, H x W cells, k taps in time.
+PyTorch takes oneDNN for some shapes and numbers of threads and a much slower loop for the rest; here it is asked for
+always. Shapes: N clips, C channels, T frames, H x W cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-Triple = tuple[int, int, int]
-
-# Below so many channels on either side a matrix product is slower than oneDNN's gradient of a 1 x 1 convolution.
-_NARROW = 32
-
-
-class Geometry(NamedTuple):
-    """How a kernel moves: frames, height, width."""
-
-    stride: Triple
-    padding: Triple
-    dilation: Triple
+from alphaction.layers.onednn_call import Geometry
+from alphaction.layers.onednn_gradients import Convolution
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
@@ -36,164 +23,87 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry)
         x, weight, bias: float32 or bfloat16, all alike.
     """
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    if _has_half_vectors(x, weight, geometry):
-        return _two_columns(x, weight, bias, geometry)
-    return _apply(x, weight, bias, geometry)
+    columns = columns_at_once(x.shape, weight.shape, geometry)
+    if columns == 2:
+        weight, bias, geometry = _paired(weight, bias, geometry)
+    return _apart(Convolution.apply(x, weight, bias, geometry), columns)
 
 
-def _apply(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        return _Convolution.apply(x, weight, bias, geometry)
-    return _forward(x, weight, bias, geometry)
+class Ready(NamedTuple):
+    """A convolution as inference takes it.
 
-
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    stride, padding, dilation = geometry
-    return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1)
-
-
-def _has_half_vectors(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
-    """Eight channels from large kernels: the fast pathway's stem, half of whose lanes AVX-512 would leave empty."""
-    if len(weight) > 8 or weight.shape[2] == 1 or weight.shape[4] < 7 or geometry.dilation[2] > 1:
-        return False
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return False
-    width = (x.shape[4] + 2 * geometry.padding[2] - weight.shape[4]) // geometry.stride[2] + 1
-    return width % 2 == 0
-
-
-def _two_columns(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """The convolution with two neighbouring columns of the result as channels of one: 9/7 of the work, in full lanes.
-
-    In channels-last memory the columns [.., W' / 2, 2 x C'] lie as [.., W', C'] should: nothing moves.
+    Attributes:
+        weight: in the order in which oneDNN reads it (not to be used otherwise).
+        columns: of the result that one place of the kernel gives.
     """
+
+    weight: Tensor
+    bias: Tensor | None
+    geometry: Geometry
+    columns: int
+
+
+def made_ready(
+    weight: Tensor, bias: Tensor | None, geometry: Geometry, *, columns: int, shape: tuple[int, ...]
+) -> Ready:
+    """For `infer`.
+
+    Args:
+        columns: `columns_at_once` of the input.
+        shape: that of the input for which the order of the weights is chosen; others are right, too.
+    """
+    if columns == 2:
+        weight, bias, geometry = _paired(weight, bias, geometry)
+    stride, padding, dilation = geometry
+    weight = torch.ops.mkldnn._reorder_convolution_weight(
+        weight.contiguous(memory_format=torch.channels_last_3d), padding, stride, dilation, 1, shape
+    )
+    return Ready(weight, bias, geometry, columns)
+
+
+def infer(x: Tensor, ready: Ready, *, add: Tensor | None = None, relu: bool = False) -> Tensor:
+    """ReLU(convolution(x) + add) in one pass over the memory, without gradients."""
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    weight, bias, (stride, padding, dilation), columns = ready
+    unary = "relu" if relu else "none"
+    if add is None:
+        y = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, stride, dilation, 1, unary, [], "")
+        return _apart(y, columns)
+    if columns == 2 or add.dtype != x.dtype:
+        y = infer(x, ready) + add
+        return y.relu_() if relu else y
+    add = add.contiguous(memory_format=torch.channels_last_3d)
+    return torch.ops.mkldnn._convolution_pointwise.binary(
+        x, add, weight, bias, padding, stride, dilation, 1, "add", 1.0, unary if relu else None, [], ""
+    )
+
+
+def columns_at_once(shape: tuple[int, ...], kernel: tuple[int, ...], geometry: Geometry) -> int:
+    """2 for eight channels from a large kernel, the fast pathway's stem: AVX-512 would leave half its lanes empty.
+
+    Args:
+        shape: of the input, [N, C, T, H, W].
+        kernel: [C', C, k, h, w].
+    """
+    if kernel[0] > 8 or kernel[2] == 1 or kernel[4] < 7 or geometry.dilation[2] > 1:
+        return 1
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return 1
+    width = (shape[4] + 2 * geometry.padding[2] - kernel[4]) // geometry.stride[2] + 1
+    return 2 if width % 2 == 0 else 1
+
+
+def _paired(weight: Tensor, bias: Tensor | None, geometry: Geometry) -> tuple[Tensor, Tensor | None, Geometry]:
+    """Two neighbouring columns of the result as channels of one: 9/7 of the work for a kernel of 7, in full lanes."""
     (frames, rows, step), padding, dilation = geometry
-    pair = torch.cat([F.pad(weight, (0, step)), F.pad(weight, (step, 0))])
     both = None if bias is None else torch.cat([bias, bias])
-    y = _apply(x, pair, both, Geometry((frames, rows, 2 * step), padding, dilation))
+    pair = torch.cat([F.pad(weight, (0, step)), F.pad(weight, (step, 0))])
+    return pair, both, Geometry((frames, rows, 2 * step), padding, dilation)
+
+
+def _apart(y: Tensor, columns: int) -> Tensor:
+    """The columns in their places: in channels-last memory [.., W' / 2, 2 x C'] lies as [.., W', C'] should."""
+    if columns == 1:
+        return y
     y = y.permute(0, 2, 3, 4, 1).contiguous()
     return y.unflatten(4, (2, -1)).flatten(3, 4).permute(0, 4, 1, 2, 3)
-
-
-class _Convolution(torch.autograd.Function):
-    """`_forward` with the gradients below."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
-        return _forward(x, weight, bias, geometry)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
-        grad = grad.contiguous(memory_format=torch.channels_last_3d)
-        input_grad, weight_grad = _gradients(grad, x, weight, ctx.geometry, of_x=of_x, of_weight=of_weight)
-        return input_grad, weight_grad, grad.sum(dim=(0, 2, 3, 4)) if of_bias else None, None
-
-
-def _gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, of_x: bool, of_weight: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients with respect to x and weight, where asked for."""
-    stride, padding, dilation = geometry
-    mask = (of_x, of_weight)
-    if weight.shape[3:] == (1, 1) and stride[1:] == (1, 1) and padding[1:] == (0, 0):
-        return (
-            _time_input_gradient(grad, x, weight, geometry) if of_x else None,
-            _time_weight_gradient(grad, x, weight, geometry) if of_weight else None,
-        )
-    if weight.shape[2] == 1 and stride[0] == 1 and padding[0] == 0:
-        input_grad, weight_grad = _library_gradients(
-            _frames(grad), _frames(x), weight.squeeze(2), stride[1:], padding[1:], dilation[1:], mask
-        )
-        return (
-            None if input_grad is None else input_grad.unflatten(0, (len(x), -1)).transpose(1, 2),
-            None if weight_grad is None else weight_grad.unsqueeze(2),
-        )
-    # The gradient of the weights is rubbish in bfloat16 (torch 2.15) where a kernel sees more frames than there are.
-    room = padding[0] if x.shape[2] < weight.shape[2] else 0
-    padded = F.pad(x, (0, 0, 0, 0, room, room))
-    input_grad, weight_grad = _library_gradients(
-        grad, padded, weight, stride, (padding[0] - room, *padding[1:]), dilation, mask
-    )
-    return None if input_grad is None else input_grad.narrow(2, room, x.shape[2]), weight_grad
-
-
-def _library_gradients(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    mask: tuple[bool, bool],
-) -> tuple[Tensor | None, Tensor | None]:
-    """PyTorch's own, of a convolution of two or three dimensions."""
-    none = (0,) * len(stride)
-    input_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, stride, padding, dilation, False, none, 1, (*mask, False)
-    )
-    return input_grad, weight_grad
-
-
-def _frames(x: Tensor) -> Tensor:
-    """[N, C, T, H, W] -> [N T, C, H, W]: of channels-last memory a view."""
-    return x.transpose(1, 2).flatten(0, 1)
-
-
-class _Tap(NamedTuple):
-    """A frame of a kernel in time, and the frames that it brings together."""
-
-    number: int
-    inputs: slice
-    outputs: slice
-
-
-def _taps(frames_in: int, frames_out: int, kernel: int, geometry: Geometry) -> Iterator[_Tap]:
-    step, padding, dilation = geometry.stride[0], geometry.padding[0], geometry.dilation[0]
-    for number in range(kernel):
-        offset = number * dilation - padding  # output frame t reads input frame t * step + offset
-        first, last = max(0, -(offset // step)), min(frames_out - 1, (frames_in - 1 - offset) // step)
-        if first <= last:
-            inputs = slice(first * step + offset, last * step + offset + 1, step)
-            yield _Tap(number, inputs, slice(first, last + 1))
-
-
-def _time_input_gradient(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Of a k x 1 x 1 kernel: the convolution of `grad` with the kernel turned round, as quick as the forward pass."""
-    kernel, dilation = weight.shape[2], geometry.dilation[0]
-    room = dilation * (kernel - 1) - geometry.padding[0]
-    turned = weight.transpose(0, 1)
-    if geometry.stride[0] == 1 and room >= 0:
-        turned = turned.flip(2) if kernel > 1 else turned
-        return _forward(grad, turned, None, Geometry((1, 1, 1), (room, 0, 0), (dilation, 1, 1)))
-    result = torch.zeros_like(x)  # channels-last as x
-    point = Geometry((1, 1, 1), (0, 0, 0), (1, 1, 1))
-    for number, inputs, outputs in _taps(x.shape[2], grad.shape[2], kernel, geometry):
-        result[:, :, inputs] += _forward(grad[:, :, outputs], turned[:, :, number : number + 1], None, point)
-    return result
-
-
-def _time_weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """Of a k x 1 x 1 kernel: per tap the product of all cells of `grad` with the cells of `x` that it met."""
-    # float32: the clips' parts are added up.
-    total = torch.zeros(weight.shape, dtype=torch.float32)
-    whole = weight.shape[2] == 1 and x.shape[2] == grad.shape[2]
-    groups = [slice(None)] if whole else [slice(n, n + 1) for n in range(len(x))]
-    for number, inputs, outputs in _taps(x.shape[2], grad.shape[2], weight.shape[2], geometry):
-        for clips in groups:
-            total[:, :, number, 0, 0] += _product(grad[clips, :, outputs], x[clips, :, inputs])
-    return total.to(weight.dtype)
-
-
-def _product(grad: Tensor, x: Tensor) -> Tensor:
-    """[N, C', T, H, W] and [N, C, T, H, W] -> [C', C], summed over everything else."""
-    if min(grad.shape[1], x.shape[1]) >= _NARROW:
-        rows, columns = (part.permute(0, 2, 3, 4, 1).flatten(0, 3) for part in (grad, x))
-        return rows.t() @ columns
-    weight = x.new_empty(grad.shape[1], x.shape[1], 1, 1)  # only its shape is read
-    _, product = _library_gradients(_frames(grad), _frames(x), weight, (1, 1), (0, 0), (1, 1), (False, True))
-    return product.flatten(1)
