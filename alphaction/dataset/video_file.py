@@ -189,7 +189,7 @@ class VideoFile:
         """
         index, start = self.index, None
         wanted = {int(n) if index.pts is None else int(index.pts[n]): int(n) for n in numbers}
-        if index.pts is not None and len(index.keys):
+        if index.pts is not None and len(index.keys) and numbers[0] > 0:  # the file's start needs no seeking
             start = int(index.keys[max(np.searchsorted(index.keys, min(wanted), side="right") - 1, 0)])
         self._seek(start)
         for shown, frame in enumerate(self._frames(start, limit=min(wanted), keep=None)):
