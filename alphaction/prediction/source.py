@@ -145,10 +145,16 @@ class FileSource:
         found = False
         stretch = _STRETCH if self._index.pts is not None else last - first + 1  # without time stamps: from the start
         for begin in range(first, last + 1, stretch):
-            numbers = np.arange(begin, min(begin + stretch, last + 1))
-            for number, image in video.walk(numbers):
-                found = True
+            come = False
+            for number, image in video.walk(np.arange(begin, min(begin + stretch, last + 1))):
+                come = found = True
                 yield Frame(number, float(self._index.times[number]), image)
+            if not come:  # the file cannot be sought, or all is damaged: from its start, without looking back
+                for number, image in video.walk(np.arange(last + 1)):
+                    if number >= begin:
+                        found = True
+                        yield Frame(number, float(self._index.times[number]), image)
+                break
         if not found:
             raise VideoError(f"{self.name}: none of its frames {first} to {last} can be decoded; the file is damaged")
 

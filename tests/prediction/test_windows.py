@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from videos import numbered_frames, write_video
+from videos import numbered_frames, read_numbers, write_video
 
 from alphaction.dataset.sampling import ClipSampling
 from alphaction.dataset.transforms import ClipTransform, transform_clip
@@ -52,6 +52,16 @@ def test_a_clip_is_what_testing_reads(videos, video, frame_rate):
         assert torch.equal(ours[0], expected.slow) and torch.equal(ours[1], expected.fast), time
     assert longest <= 60 if video == "irregular" else longest <= 16 * 30 / (frame_rate or 25) + 3
     source.close()
+
+
+def test_a_file_that_cannot_be_sought_is_read_all_the_same(tmp_path):
+    video = write_video(tmp_path / "v.ts", numbered_frames(60, height=48, width=96))
+    for start, first in ((0.0, 0), (1.6, 40)):
+        source = FileSource(str(video), start=start)
+        frames = list(source.playback())
+        assert [frame.number for frame in frames] == list(range(first, 60))
+        assert read_numbers([frame.image for frame in frames]) == list(range(first, 60))
+        source.close()
 
 
 def test_a_part_of_a_file_has_the_frames_around_it(videos):
