@@ -62,6 +62,11 @@ def test_a_person_out_of_sight_for_less_than_a_gap_goes_on():
     assert spans([0.6, None, None, 0.4], max_gap=1.5, high=0.5, low=0.3) == [(0, 0.5)]
 
 
+def test_an_action_begins_anew_after_an_absence_even_if_smoothing_looks_across_it():
+    # smoothed: 1, 0.77, absent, 0.53, 0.3
+    assert spans([1, 1, None, 0.3, 0.3], smooth=4.0, high=0.7, low=0.5, max_gap=0.5) == [(0, 1.5)]
+
+
 def test_short_events_are_dropped_after_gaps_are_bridged():
     assert spans([0, 1, 0, 0, 0, 1, 1, 0], min_duration=1.5) == [(4.5, 6.5)]
     assert spans([0, 1, 0, 1, 0, 0], min_duration=2.0, max_gap=1.5) == [(0.5, 3.5)]
