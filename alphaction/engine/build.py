@@ -224,7 +224,7 @@ def _learn(
         period=cfg.SOLVER.LOG_PERIOD,
         device=run.device,
         processes=processes,
-        hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS),
+        hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS, readers_transform=cfg.INPUT.TRANSFORM == "exact"),
     )
     learner.checkpointer.restore_random_state()  # last: what was built may have drawn from the generators
     return train(

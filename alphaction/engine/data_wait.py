@@ -26,6 +26,7 @@ class DataWaitHint:
         cores: of this machine that may be used; None = ask the system.
         clock: seconds.
         least: iterations that are looked at together, at least.
+        readers_transform: the reading processes also resize and recolour (INPUT.TRANSFORM "exact").
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class DataWaitHint:
         cores: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         least: int = LEAST,
+        readers_transform: bool = True,
     ) -> None:
         self._num_workers = num_workers
         launched = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -43,6 +45,7 @@ class DataWaitHint:
         self._cores = usable_cores() if cores is None else cores
         self._clock = clock
         self._least = least
+        self._readers_transform = readers_transform
         self._first, self._count, self._waited = 0, 0, 0.0
         self._is_warm = False
         self._said: float | None = None
@@ -68,11 +71,29 @@ class DataWaitHint:
         if self._said is None or now - self._said >= AGAIN_AFTER:
             self._said = now
             logger.info(
-                "%s", hint(share, first, last, self._num_workers, num_processes=self._num_processes, cores=self._cores)
+                "%s",
+                hint(
+                    share,
+                    first,
+                    last,
+                    self._num_workers,
+                    num_processes=self._num_processes,
+                    cores=self._cores,
+                    readers_transform=self._readers_transform,
+                ),
             )
 
 
-def hint(share: float, first: int, last: int, num_workers: int, *, num_processes: int, cores: int) -> str:
+def hint(
+    share: float,
+    first: int,
+    last: int,
+    num_workers: int,
+    *,
+    num_processes: int,
+    cores: int,
+    readers_transform: bool = True,
+) -> str:
     """What helps, in the order of effort."""
     machine = f"this machine has {cores} cores" + (f" for {num_processes} processes" if num_processes > 1 else "")
     if num_workers * num_processes >= cores:
@@ -81,10 +102,11 @@ def hint(share: float, first: int, last: int, num_workers: int, *, num_processes
         workers = f"more processes that read (DATALOADER.NUM_WORKERS is {num_workers}; {machine})"
     else:
         workers = f"processes of their own that read (DATALOADER.NUM_WORKERS is 0; {machine})"
+    device = "INPUT.TRANSFORM device (these processes only decode, the rest is computed on the GPU); "
     return (
         f"The network waited {100 * share:.0f} % of the time for its data (iterations {first} to {last}). What helps: "
-        f"{workers}; videos of fewer pixels, or cut beforehand into short clips around the annotated moments; videos "
-        "on a local NVMe disk."
+        f"{workers}; {device if readers_transform else ''}videos of fewer pixels, with a key frame every second or "
+        "two, on a local NVMe disk. python benchmarks/data.py --config-file FILE --own measures where the time goes."
     )
 
 
