@@ -6,9 +6,13 @@ import process_kit
 import pytest
 import run_kit
 import torch
+from step_kit import PLAIN, Run
 
 from alphaction.config import load_config
 from alphaction.dataset import build_datasets
+from alphaction.engine.step import StepOptions, TrainingError
+from alphaction.modeling import build_person_criterion
+from alphaction.modeling.losses import PERSON_LOSSES
 
 PERSONS = "MODEL.ROI_PERSON_HEAD."
 HEAD = [PERSONS + "ACTIVE", True, PERSONS + "CHANNELS", 8, PERSONS + "MLP_HEAD_DIM", 16, PERSONS + "MAX_PERSONS", 5]
@@ -140,6 +144,35 @@ def test_weights_without_a_person_head(config, finished, tmp_path):
     torch.testing.assert_close(after[head], before[head], rtol=1e-4, atol=1e-7)
     fresh = "roi_heads.action.feature_extractor.fc1.weight"
     assert not torch.allclose(after[fresh], before[fresh], rtol=1e-2)
+
+
+def step_run(**how):
+    opts = [PERSONS + "ACTIVE", True, PERSONS + "CHANNELS", 16, PERSONS + "MLP_HEAD_DIM", 16]
+    criterion = build_person_criterion(load_config("", list(map(str, opts))))
+    return Run(*opts, person_criterion=criterion, **how)
+
+
+def test_losses_of_persons_that_are_not_finite():
+    run = step_run(options=StepOptions(skip_nonfinite=True))
+    start = run.weights
+    with torch.no_grad():
+        run.model.person_head.rpn.head.bbox_pred.bias.fill_(float("nan"))
+    run(PLAIN[:1])
+    assert run.figures == [{"skipped_batches": 1.0}]
+    assert all(torch.equal(value, start[name]) for name, value in run.weights.items() if "bbox_pred" not in name)
+    run = step_run()
+    with torch.no_grad():
+        run.model.person_head.reduce.bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"the loss is nan in iteration 1 \(loss_pose.*, loss_objectness nan"):
+        run(PLAIN[:1])
+
+
+def test_parts_of_a_batch():
+    """Losses are those of the whole batch; which proposals are drawn differs, so they are near, not equal."""
+    whole, cut = (step_run(options=StepOptions(parts=parts))(PLAIN[:1]).figures[0] for parts in (1, 4))
+    for name in PERSON_LOSSES:
+        assert cut[name] == pytest.approx(whole[name], rel=0.2)
+    assert cut["loss_action"] == pytest.approx(whole["loss_action"], rel=1e-5)
 
 
 TWO = """
