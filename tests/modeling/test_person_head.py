@@ -42,7 +42,7 @@ def learned():
     torch.manual_seed(0)
     head, maps = PersonHead(8, SMALL).train(), slow_map()
     optimizer = torch.optim.Adam(head.parameters(), lr=0.005)
-    for _ in range(80):
+    for _ in range(120):
         optimizer.zero_grad()
         sum(head.losses(maps, people()).values()).backward()
         optimizer.step()
