@@ -12,6 +12,9 @@ MODEL = CN()
 MODEL.WEIGHT = ""
 # Ours. Where to compute: auto (the GPU if there is one, else the processor), cpu, cuda, or cuda:1 for the second GPU.
 MODEL.DEVICE = "auto"
+# Ours. How convolutions are computed: "auto" (in the form that is fastest on the device, frozen batch norms folded in;
+# docs/PERFORMANCE.md) or "plain" (one by one as written: to compare, to debug). The scores differ by less than 1e-6.
+MODEL.CONVOLUTION = "auto"
 
 # Head: pools one feature per person, classifies it, and the losses.
 MODEL.ROI_ACTION_HEAD = CN()

@@ -48,6 +48,7 @@ _NAMES = Rule("names that are not empty", lambda value: all(name.strip() for nam
 FREE_KEYS = frozenset({"MODEL.WEIGHT", "MODEL.IA_STRUCTURE.I_BLOCK_LIST"})
 
 RULES: dict[str, Rule] = {
+    "MODEL.CONVOLUTION": _one_of("auto", "plain"),
     "MODEL.DEVICE": Rule(DEVICE_NAMES, is_device_name),
     "MODEL.ROI_ACTION_HEAD.FEATURE_EXTRACTOR": _one_of("2MLPFeatureExtractor", "MaxpoolFeatureExtractor"),
     "MODEL.ROI_ACTION_HEAD.POOLER_TYPE": _one_of("align3d", "pooling3d"),
@@ -164,6 +165,7 @@ RULES: dict[str, Rule] = {
     "DISTRIBUTED.TIMEOUT": _POSITIVE,
     "DISTRIBUTED.DEAD_AFTER": _POSITIVE,
     "TEST.VIDEOS_PER_BATCH": _COUNT,
+    "TEST.PRECISION": _one_of("float32", "bfloat16", "float16"),
     "TEST.EXTEND_SCALE": _several(2, _NOT_NEGATIVE),
     "TEST.BOX_THRESH": _SHARE,
     "TEST.ACTION_THRESH": _SHARE,

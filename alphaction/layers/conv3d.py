@@ -86,7 +86,10 @@ class Conv3d(nn.Conv3d):
         return weight.to(dtype), None if bias is None else bias.to(dtype)
 
     def _plain(self, x: Tensor) -> Tensor:
-        return self._library(x, self.weight, self.bias)
+        weight, bias = self.weight, self.bias
+        if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+        return self._library(x, weight, bias)
 
     def _library(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         frames, height, width = self.padding

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
+import torch
 from yacs.config import CfgNode
 
 from alphaction.errors import ConfigError
@@ -67,6 +68,8 @@ def build_backbone(cfg: CfgNode) -> SlowFast:
             fast_nonlocal=_nonlocal_places(node.SLOWFAST.FAST),
             nonlocal_options=nonlocal_options(cfg),
             recompute=node.ACTIVATION_CHECKPOINTING,
+            plain=cfg.MODEL.CONVOLUTION == "plain",
+            test_precision=getattr(torch, cfg.TEST.PRECISION),
         )
     except ValueError as error:
         raise ConfigError(f"MODEL.BACKBONE.SLOWFAST: {error}") from error

@@ -215,6 +215,9 @@ class SlowFast(nn.Module):
         nonlocal_options: how non-local blocks work.
         recompute: less memory in training: only the blocks' inputs are kept for the backward pass, the rest is
             computed again there.
+        plain: convolutions as written (`Conv3d.plain`).
+        test_precision: arithmetic in evaluation mode without gradients, where not float32. Weights, input and result
+            have the precision that they have.
 
     Raises:
         ValueError: no pathway, or channels that are not whole numbers.
@@ -233,8 +236,11 @@ class SlowFast(nn.Module):
         fast_nonlocal: NonLocalPlaces | None = None,
         nonlocal_options: NonLocalOptions | None = None,
         recompute: bool = False,
+        plain: bool = False,
+        test_precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        self.test_precision = test_precision
         if not (slow or fast):
             raise ValueError("slowfast: both pathways are off, expected at least one")
         fast_width = round(body.width * beta)
@@ -274,6 +280,9 @@ class SlowFast(nn.Module):
                 lateral = LateralConnection(dim, alpha=alpha)
                 # Without a slow pathway nothing reads them; weight files hold them all the same.
                 self.fast.add_module(f"Tconv{i}", lateral.requires_grad_(slow))
+        for module in self.modules():
+            if isinstance(module, Conv3d):
+                module.plain = plain
 
     @property
     def out_channels(self) -> tuple[int, ...]:
@@ -288,6 +297,12 @@ class SlowFast(nn.Module):
             fast: normalised clip [N, 3, a T, H, W]; ignored when the pathway is off.
         """
         self._check_frames(slow, fast)
+        if self.test_precision is torch.float32 or self.training or torch.is_grad_enabled():
+            return self._maps(slow, fast)
+        clips = [None if clip is None else clip.to(self.test_precision) for clip in (slow, fast)]
+        return FeatureMaps(*(None if features is None else features.float() for features in self._maps(*clips)))
+
+    def _maps(self, slow: Tensor | None, fast: Tensor | None) -> FeatureMaps:
         slow = None if self.slow is None else self.slow.stem(slow)
         fast = None if self.fast is None else self.fast.stem(fast)
         for i in range(1, NUM_STAGES + 1):

@@ -19,6 +19,7 @@ YAML_FILES = sorted((ROOT / "config_files").glob("*.yaml"))
 
 OURS = {
     "MODEL.DEVICE": "auto",
+    "MODEL.CONVOLUTION": "auto",
     "MODEL.ROI_ACTION_HEAD.COPY_ROWS_BY_NAME": False,
     "MODEL.IA_STRUCTURE.MEMORY_STEP": 1.0,
     "MODEL.IA_STRUCTURE.MEMORY_DTYPE": "float32",
@@ -29,6 +30,7 @@ OURS = {
     "INPUT.TRANSFORM": "exact",
     "DATASETS.ON_ERROR": "raise",
     "TEST.BOXES": "auto",
+    "TEST.PRECISION": "float32",
     "TEST.IOU_THRESH": 0.5,
     "TEST.IOU_THRESHOLDS": (),
     "TEST.COCO_METRICS": False,

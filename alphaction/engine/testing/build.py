@@ -15,6 +15,7 @@ from alphaction.dataset import ActionDataset, build_loader
 from alphaction.engine.evaluate import EvalResult, ReportFacts, evaluate_dataset, result_folder
 from alphaction.engine.memory import PersonMemory, check_memory
 from alphaction.engine.predict import gathered, predict, predict_with_memory
+from alphaction.errors import ConfigError
 from alphaction.modeling import action_groups, build_postprocess
 from alphaction.modeling.detector import ActionDetector
 from alphaction.structures import FeatureMemory, MemorySpan, Predictions
@@ -40,6 +41,7 @@ class Tester:
         Args:
             facts: for the report of a test.
         """
+        _check_precision(cfg.TEST.PRECISION, device)
         self._cfg = cfg
         self._facts = facts or ReportFacts()
         self._processes = processes
@@ -145,6 +147,25 @@ class Tester:
             every_n=every_n,
             report=facts,
         )
+
+
+def _check_precision(name: str, device: torch.device) -> None:
+    """
+    Raises:
+        ConfigError: the device cannot compute in this precision, or is slower than in float32.
+    """
+    if name == "float32":
+        return
+    if name == "float16" and device.type == "cpu":
+        raise ConfigError(
+            "TEST.PRECISION: got float16, in which processors compute more slowly; expected bfloat16 or float32"
+        )
+    if name == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigError(
+            f"TEST.PRECISION: got bfloat16, which {torch.cuda.get_device_name(device)} cannot do; expected float16 or "
+            "float32"
+        )
+    logger.info("Tests and validations compute the backbone in %s (TEST.PRECISION)", name)
 
 
 def build_memory(
