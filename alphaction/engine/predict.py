@@ -226,7 +226,8 @@ def _begun_features(batch: ClipBatch, features: RoiFeatures) -> Callable[[], _Se
 
 def _copying(x: Tensor) -> Callable[[], Tensor]:
     """Begins to copy a tensor to main memory; the function that is returned waits for it, and gives float32."""
-    if x.device.type != "cuda":
+    on_gpu = x.device.type == "cuda"
+    if not on_gpu:
         return lambda: x.to("cpu", torch.float32)
     copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
     copy.copy_(x, non_blocking=True)
