@@ -18,7 +18,7 @@ from alphaction.modeling.head import ActionHead
 from alphaction.modeling.person_head import PersonHead
 from alphaction.modeling.pooler import RoiPooler3d
 from alphaction.modeling.slowfast import FeatureMaps, SlowFast
-from alphaction.structures import ClipBatch, DetectorOutput, RoiFeatures
+from alphaction.structures import ClipBatch, DetectorOutput, MemoryWindow, RoiFeatures
 from alphaction.structures.render import network_clips
 
 
@@ -56,7 +56,7 @@ class ActionDetector(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).reshape(-1, 1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).reshape(-1, 1, 1, 1), persistent=False)
 
-    def forward(self, batch: ClipBatch, memory: Tensor | None = None) -> DetectorOutput:
+    def forward(self, batch: ClipBatch, memory: MemoryWindow | None = None) -> DetectorOutput:
         """Logits [R, K] of the batch's persons, the features they come from, in training the person head's losses.
 
         Args:
@@ -118,11 +118,11 @@ class ActionDetector(nn.Module):
             object_counts=None if objects is None else [len(boxes) for boxes in objects],
         )
 
-    def classify(self, features: RoiFeatures, memory: Tensor | None = None) -> Tensor:
+    def classify(self, features: RoiFeatures, memory: MemoryWindow | None = None) -> Tensor:
         """Logits [R, K].
 
         Args:
             features: from `extract`.
-            memory: person features [N, S, Q, C] of the seconds around each clip, for heads with M blocks.
+            memory: the persons of the seconds around each clip, for heads with M blocks.
         """
         return self.roi_heads["action"](features, memory)
