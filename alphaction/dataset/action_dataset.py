@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from alphaction.dataset.clip_canvas import PlaneCanvas, RgbCanvas
+from alphaction.dataset.clip_reader import ClipJob, FinishedClip, read_clips
 from alphaction.dataset.report import DataReport
 from alphaction.dataset.samplers import aspect_group_ids
 from alphaction.dataset.sampling import ClipSampling
@@ -25,16 +25,16 @@ from alphaction.dataset.transforms import (
     draw_augmentation,
     enlarged_regions,
     jittered_regions,
-    pathways,
     transform_boxes,
 )
 from alphaction.dataset.video_index import open_source
-from alphaction.dataset.video_io import VideoSource, read_frame, shared_cache, visit_clip
+from alphaction.dataset.video_io import VideoSource, read_frame
 from alphaction.errors import DataError, VideoError
 from alphaction.structures import Annotations, Boxes, ClipSample, PackedBoxes
-from alphaction.structures.planes import ClipPlanes
 
 logger = logging.getLogger(__name__)
+
+Item = int | tuple[int, int] | tuple[int, int, int]  # index, (epoch, index) or (epoch, index, copy)
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class ClipOptions:
 
 
 @dataclass(frozen=True)
-class _Clip:
-    slow: Tensor | None = None
-    fast: Tensor | None = None
-    planes: ClipPlanes | None = None
+class _Draw:
+    index: int
+    keyframe: int
+    augmentation: Augmentation
 
 
 class ActionDataset(Dataset):
@@ -155,22 +155,44 @@ class ActionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.keyframes)
 
-    def __getitem__(self, item: int | tuple[int, int] | tuple[int, int, int]) -> ClipSample | None:
+    def __getitem__(self, item: Item) -> ClipSample | None:
         """The sample `index`, (epoch, index) or (epoch, index, copy); None if it cannot be read and such are skipped.
 
         Every copy (0, 1, ...) of a clip that comes several times in an epoch is augmented differently.
         `ClipSample.index` is the keyframe's position in `annotations`.
         """
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: Sequence[Item]) -> list[ClipSample | None]:
+        """The samples of a batch, as `__getitem__` gives each; the loader asks for them so.
+
+        Those of one video are decoded together.
+        """
+        draws = [self._drawn(item) for item in items]
+        jobs = [
+            ClipJob(self._source(draw.keyframe), float(self.annotations.time[draw.keyframe]), draw.augmentation)
+            for draw in draws
+        ]
+        options = self._options
+        clips = read_clips(jobs, sampling=options.sampling, transform=options.transform, on_device=options.on_device)
+        return [
+            self._cannot_read(draw.index, draw.keyframe, clip)
+            if isinstance(clip, Exception)
+            else self._sample(draw.keyframe, draw.augmentation, clip)
+            for draw, clip in zip(draws, clips, strict=True)
+        ]
+
+    def _drawn(self, item: Item) -> _Draw:
         epoch, index, repeat = (*item, 0)[:3] if isinstance(item, tuple) else (0, item, 0)
         if not 0 <= index < len(self):
             raise IndexError(f"index: got {index}, the data set {self.name} has {len(self)} samples")
         keyframe = int(self.keyframes[index])
+        persons = len(self._persons.xyxy[self._persons.rows(keyframe)])
+        return _Draw(index, keyframe, self._draw(epoch, index, repeat, num_persons=persons))
+
+    def _sample(self, keyframe: int, augmentation: Augmentation, clip: FinishedClip) -> ClipSample:
         persons, labels, scores = self.persons(keyframe)
-        augmentation = self._draw(epoch, index, repeat, num_persons=len(persons))
-        try:
-            clip, size = self._read(keyframe, augmentation)
-        except (VideoError, OSError) as error:
-            return self._cannot_read(index, keyframe, error)
+        size = clip.source_size
         objects = self.objects(keyframe)
         persons, objects = transform_boxes(
             _in_frame(persons, size),
@@ -199,43 +221,6 @@ class ActionDataset(Dataset):
             annotated=annotated,
             planes=clip.planes,
         )
-
-    def _read(self, keyframe: int, augmentation: Augmentation) -> tuple[_Clip, tuple[int, int]]:
-        """The clip around a keyframe, and (height, width) of its frames before the transform."""
-        sampling, transform, cache = self._options.sampling, self._options.transform, shared_cache()
-        slow, fast = sampling.slow_window(augmentation.slow_shift), sampling.fast_window()
-        canvas: RgbCanvas | PlaneCanvas
-        if self._options.on_device:
-            canvas = PlaneCanvas(
-                len(slow),
-                len(fast),
-                resized=transform.resized,
-                converter=cache.converter,
-                color=augmentation.color,
-                flip=augmentation.flip,
-                to_bgr=transform.to_bgr,
-            )
-        else:
-            canvas = RgbCanvas(
-                len(slow) + len(fast),
-                resized=transform.resized,
-                converter=cache.converter,
-                color=augmentation.color,
-                flip=augmentation.flip,
-                to_bgr=transform.to_bgr,
-            )
-        size = visit_clip(
-            self._source(keyframe),
-            float(self.annotations.time[keyframe]),
-            np.concatenate([slow, fast]),
-            span=sampling.span,
-            frame_rate=sampling.frame_rate,
-            receive=canvas.receive,
-            cache=cache,
-        )
-        if isinstance(canvas, PlaneCanvas):
-            return _Clip(planes=canvas.clip()), size
-        return _Clip(*pathways(canvas.clip(), len(slow))), size
 
     def person_counts(self) -> np.ndarray:
         """Persons that each sample brings, or the most that the network finds in it; int64 [S]."""

@@ -9,14 +9,13 @@ Shapes: P frames asked for, h x w pixels as displayed.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import av
 import numpy as np
 
-from alphaction.dataset.frame_forms import FrameConverter, shown_size
+from alphaction.dataset.frame_forms import shown_size
 from alphaction.dataset.frame_index import FrameIndex
 from alphaction.dataset.sampling import (
     TIE,
@@ -28,11 +27,13 @@ from alphaction.dataset.sampling import (
     second_file_frames,
 )
 from alphaction.dataset.stored_frames import StoredFrames
-from alphaction.dataset.video_file import VideoFile, VideoInfo, file_stamp, probe
+from alphaction.dataset.video_cache import VideoCache, shared_cache
+from alphaction.dataset.video_file import VideoInfo, probe
 from alphaction.dataset.wanted_frames import Receiver
 from alphaction.errors import VideoError
 
 __all__ = [
+    "ClipRequest",
     "SecondFiles",
     "VideoCache",
     "VideoInfo",
@@ -41,13 +42,12 @@ __all__ = [
     "read_clip",
     "read_frame",
     "read_pathways",
-    "visit_clip",
+    "shared_cache",
+    "visit_clips",
 ]
 
 Size = tuple[int, int]  # (height, width) in pixels
 
-OPEN_FILES = 8
-KEPT_INDICES = 64
 PAST_THE_END = 1.0  # seconds: a keyframe this close to an end of the video still shows that end's frame
 
 
@@ -83,153 +83,54 @@ class SecondFiles:
 VideoSource = WholeVideo | SecondFiles
 
 
-class VideoCache:
-    """The most recently used videos, open, and the frame indices of some more.
+@dataclass(frozen=True)
+class ClipRequest:
+    """The frames of one clip, and who takes them.
 
-    A process that was forked from the owner starts with an empty cache: two processes must not share a file position.
-
-    Args:
-        open_files: how many files stay open.
-        kept_indices: how many frame indices stay in memory (8 bytes times 2 per frame: 0.4 MB for 15 minutes).
-        threads: decoder threads of each file.
-    """
-
-    def __init__(self, *, open_files: int = OPEN_FILES, kept_indices: int = KEPT_INDICES, threads: int = 1) -> None:
-        if open_files < 1 or kept_indices < 1 or threads < 1:
-            raise ValueError(
-                f"open_files, kept_indices, threads: got {open_files}, {kept_indices}, {threads}, expected at least 1"
-            )
-        self._open_files, self._kept_indices, self._threads = open_files, kept_indices, threads
-        self._videos: OrderedDict[str, VideoFile] = OrderedDict()
-        self._indices: OrderedDict[tuple[str, tuple[int, int]], FrameIndex] = OrderedDict()
-        self._process = os.getpid()
-        self._converter = FrameConverter()
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-    def __getstate__(self) -> dict:
-        return {"open_files": self._open_files, "kept_indices": self._kept_indices, "threads": self._threads}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)
-
-    def get(self, path: str) -> VideoFile:
-        """The open video, with its index if it was known before.
-
-        Raises:
-            VideoError: missing, empty or unreadable.
-        """
-        self._begin_anew_after_fork()
-        video = self._videos.pop(path, None)
-        if video is not None and video.stamp != file_stamp(path):  # replaced since it was opened
-            video.close()
-            video = None
-        if video is None:
-            while len(self._videos) >= self._open_files:
-                self._release(self._videos.popitem(last=False)[1])
-            video = VideoFile(path, threads=self._threads)
-            if (path, video.stamp) in self._indices:
-                video.index = self._indices[path, video.stamp]
-        self._videos[path] = video
-        return video
-
-    @property
-    def converter(self) -> FrameConverter:
-        """For the frames of these videos."""
-        self._begin_anew_after_fork()
-        return self._converter
-
-    def _begin_anew_after_fork(self) -> None:
-        if self._process != os.getpid():
-            # Not closed but kept: freeing a converter waits for threads that exist in the forking process only.
-            _left_by_fork.extend((*self._videos.values(), self._converter))
-            self.__setstate__(self.__getstate__())
-
-    def index(self, path: str, stored: StoredFrames | None = None) -> FrameIndex:
-        """The frames of a video; the file is not opened when they are known, or found in `stored`."""
-        key = (path, file_stamp(path))
-        if stored is not None and key not in self._indices and (found := stored.find(*key)) is not None:
-            self._indices[key] = found
-            if path in self._videos and self._videos[path].stamp == key[1]:
-                self._videos[path].index = found
-        if key not in self._indices or path in self._videos:
-            self._indices[key] = self.get(path).index
-        self._indices.move_to_end(key)
-        while len(self._indices) > self._kept_indices:
-            self._indices.popitem(last=False)
-        return self._indices[key]
-
-    def close(self) -> None:
-        """Closes all files."""
-        while self._videos:
-            self._release(self._videos.popitem()[1])
-        self._indices.clear()
-
-    def _release(self, video: VideoFile) -> None:
-        if self._process == os.getpid():
-            video.close()
-
-
-_shared: dict[int, VideoCache] = {}
-_left_by_fork: list[VideoFile | FrameConverter] = []
-
-
-def shared_cache(threads: int = 1) -> VideoCache:
-    """The process's own cache for a number of decoder threads."""
-    return _shared.setdefault(threads, VideoCache(threads=threads))
-
-
-def visit_clip(
-    source: VideoSource,
-    key_time: float,
-    positions: np.ndarray,
-    *,
-    span: int,
-    frame_rate: float,
-    receive: Receiver,
-    cache: VideoCache | None = None,
-) -> Size:
-    """Decodes the frames at positions of the window around a keyframe and hands them over one by one.
-
-    Args:
+    Attributes:
         source: the video.
         key_time: seconds from the video's first frame; a one-second file starts at the second in its name.
         positions: int64 [P], window positions (`sampling`), any order, repeats allowed and read once.
         span: length of the window in positions; the keyframe is at `sampling.key_position(span)`.
         frame_rate: window positions per second of time, 0 = the source's own frames by index (INPUT.FRAME_RATE).
-        receive: called with places in `positions` (int64) and their frame, which it must not keep: the decoder
-            needs its memory again.
+        receive: called with places in `positions` (int64) and their frame, which it must not keep: the decoder needs
+            its memory again.
+    """
+
+    source: VideoSource
+    key_time: float
+    positions: np.ndarray
+    span: int
+    frame_rate: float
+    receive: Receiver
+
+
+def visit_clips(requests: Sequence[ClipRequest], *, cache: VideoCache | None = None) -> list[Size]:
+    """Decodes the frames of clips and hands them over one by one; what clips want of one file is decoded in one pass.
+
+    Args:
         cache: open files; default the process's own.
 
     Returns:
-        (height, width) in pixels of the frames as displayed.
+        (height, width) in pixels of each clip's frames as displayed.
 
     Raises:
-        VideoError: a needed file is missing, empty or damaged, or the video ends before the keyframe.
+        VideoError: a needed file is missing, empty or damaged, or a video ends before its keyframe. Clips after the
+            first one that cannot be read have got only some of their frames then.
     """
-    positions = np.asarray(positions, dtype=np.int64)
-    if len(positions) == 0:
-        raise ValueError("positions: got none, expected at least one")
     cache = shared_cache() if cache is None else cache
-    place = source.path if isinstance(source, WholeVideo) else source.folder
-    sizes: list[Size] = []
-
-    def checked(places: np.ndarray, frame: av.VideoFrame) -> None:
-        size = shown_size(frame)
-        sizes[:] = sizes or [size]
-        if size != sizes[0]:
-            both = ", ".join(sorted(f"{width} x {height}" for height, width in (sizes[0], size)))
-            raise VideoError(
-                f"{place}: frames around {key_time:g} s differ in size ({both}); expected one size per video"
-            )
-        receive(places, frame)
-
-    if isinstance(source, WholeVideo):
-        _visit_whole(source, key_time, positions, span, frame_rate, cache, checked)
-    else:
-        _visit_second_files(source, key_time, positions, span, frame_rate, cache, checked)
-    return sizes[0]
+    takers = [_Taker(request) for request in requests]
+    wanted: dict[str, list[_Part]] = {}
+    for taker in takers:
+        for path, part in _parts(taker, cache):
+            wanted.setdefault(path, []).append(part)
+    for path, parts in wanted.items():
+        numbers = np.concatenate([part.numbers for part in parts])
+        cache.get(path).visit(numbers, _dealt(parts))
+    for request in requests:  # reading may have found that the end of a video is undecodable
+        if isinstance(request.source, WholeVideo):
+            _check_key_time(request.source.path, request.key_time, cache.index(request.source.path))
+    return [taker.size for taker in takers]
 
 
 def read_clip(
@@ -242,9 +143,10 @@ def read_clip(
     threads: int = 1,
     cache: VideoCache | None = None,
 ) -> np.ndarray:
-    """The frames that `visit_clip` finds, uint8 [P, h, w, 3] RGB.
+    """The frames of one clip, uint8 [P, h, w, 3] RGB.
 
     Args:
+        source, key_time, positions, span, frame_rate: as for `ClipRequest`.
         threads: decoder threads, used when `cache` is not given.
     """
     cache = shared_cache(threads) if cache is None else cache
@@ -255,7 +157,7 @@ def read_clip(
         for place in places:
             images[place] = image
 
-    visit_clip(source, key_time, positions, span=span, frame_rate=frame_rate, receive=keep, cache=cache)
+    visit_clips([ClipRequest(source, key_time, positions, span, frame_rate, keep)], cache=cache)
     return np.stack(images)
 
 
@@ -293,25 +195,76 @@ def read_pathways(
     return frames[: len(slow)] if sampling.slow else None, frames[len(slow) :] if sampling.fast else None
 
 
-def _visit_whole(
-    source: WholeVideo,
-    key_time: float,
-    positions: np.ndarray,
-    span: int,
-    frame_rate: float,
-    cache: VideoCache,
-    receive: Receiver,
-) -> None:
+class _Taker:
+    """Takes the frames of a request and sees that all have one size."""
+
+    def __init__(self, request: ClipRequest) -> None:
+        self.positions = np.asarray(request.positions, dtype=np.int64)
+        if len(self.positions) == 0:
+            raise ValueError("positions: got none, expected at least one")
+        self.request = request
+        self.size: Size = (0, 0)
+
+    def take(self, places: np.ndarray, frame: av.VideoFrame) -> None:
+        size = shown_size(frame)
+        if self.size not in (size, (0, 0)):
+            source = self.request.source
+            both = ", ".join(sorted(f"{width} x {height}" for height, width in (self.size, size)))
+            raise VideoError(
+                f"{source.path if isinstance(source, WholeVideo) else source.folder}: frames around "
+                f"{self.request.key_time:g} s differ in size ({both}); expected one size per video"
+            )
+        self.size = size
+        self.request.receive(places, frame)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a clip wants of one file: frames by number, and their places in the clip, int64 [P] each."""
+
+    taker: _Taker
+    places: np.ndarray
+    numbers: np.ndarray
+
+
+def _dealt(parts: Sequence[_Part]) -> Receiver:
+    """Deals frames of the parts' numbers, one after the other, out to the clips."""
+    starts = np.cumsum([0, *(len(part.numbers) for part in parts)])
+
+    def deal(places: np.ndarray, frame: av.VideoFrame) -> None:
+        bounds = np.searchsorted(places, starts)
+        for part, start, low, high in zip(parts, starts[:-1], bounds[:-1], bounds[1:], strict=True):
+            if low < high:
+                part.taker.take(part.places[places[low:high] - start], frame)
+
+    return deal
+
+
+def _parts(taker: _Taker, cache: VideoCache) -> Iterator[tuple[str, _Part]]:
+    """(path, part) for each file that a clip needs."""
+    request, source = taker.request, taker.request.source
+    if isinstance(source, WholeVideo):
+        numbers = _whole_numbers(source, request.key_time, taker.positions, request.span, request.frame_rate, cache)
+        yield source.path, _Part(taker, np.arange(len(numbers)), numbers)
+        return
+    seconds, numbers = _second_numbers(
+        source, request.key_time, taker.positions, request.span, request.frame_rate, cache
+    )
+    for second in np.unique(seconds):
+        places = np.nonzero(seconds == second)[0]
+        yield source.path(int(second)), _Part(taker, places, numbers[places])
+
+
+def _whole_numbers(
+    source: WholeVideo, key_time: float, positions: np.ndarray, span: int, frame_rate: float, cache: VideoCache
+) -> np.ndarray:
     index = cache.index(source.path, source.stored)
     _check_key_time(source.path, key_time, index)
-    video = cache.get(source.path)
     if frame_rate > 0:
         targets = frame_times(key_time, positions, span=span, frame_rate=frame_rate)
-        numbers = nearest_frames(index.times, targets)
-    else:
-        numbers = index_frames(key_time, positions, span=span, fps=video.fps, num_frames=len(index))
-    video.visit(numbers, receive)
-    _check_key_time(source.path, key_time, index)  # reading may have found that the end is undecodable
+        return nearest_frames(index.times, targets)
+    fps = cache.get(source.path).fps
+    return index_frames(key_time, positions, span=span, fps=fps, num_frames=len(index))
 
 
 def _check_key_time(path: str, key_time: float, index: FrameIndex) -> None:
@@ -320,35 +273,22 @@ def _check_key_time(path: str, key_time: float, index: FrameIndex) -> None:
         raise VideoError(f"{path}: got a keyframe at {key_time:g} s, but the video runs from 0 to {end:.2f} s")
 
 
-def _visit_second_files(
-    source: SecondFiles,
-    key_time: float,
-    positions: np.ndarray,
-    span: int,
-    frame_rate: float,
-    cache: VideoCache,
-    receive: Receiver,
-) -> None:
+def _second_numbers(
+    source: SecondFiles, key_time: float, positions: np.ndarray, span: int, frame_rate: float, cache: VideoCache
+) -> tuple[np.ndarray, np.ndarray]:
+    """(second, frame within its file) of each position, int64 [P] each."""
     key_second = int(np.floor(key_time + TIE))
     if key_second not in source.files:
         raise VideoError(f"{source.folder}: has no file for second {key_second}, the keyframe at {key_time:g} s")
     if frame_rate > 0:
         targets = frame_times(key_time, positions, span=span, frame_rate=frame_rate)
-        seconds, numbers = _nearest_in_second_files(source, targets, key_second, cache)
-    else:
+        return _nearest_in_second_files(source, targets, key_second, cache)
 
-        def num_frames(second: int) -> int | None:
-            return len(cache.index(source.path(second))) if second in source.files else None
+    def num_frames(second: int) -> int | None:
+        return len(cache.index(source.path(second))) if second in source.files else None
 
-        frames = second_file_frames(key_time, positions, span=span, num_frames=num_frames)
-        seconds, numbers = frames[:, 0], frames[:, 1]
-    for second in np.unique(seconds):
-        rows = np.nonzero(seconds == second)[0]
-        cache.get(source.path(int(second))).visit(numbers[rows], _for_rows(receive, rows))
-
-
-def _for_rows(receive: Receiver, rows: np.ndarray) -> Receiver:
-    return lambda places, frame: receive(rows[places], frame)
+    frames = second_file_frames(key_time, positions, span=span, num_frames=num_frames)
+    return frames[:, 0], frames[:, 1]
 
 
 def _nearest_in_second_files(

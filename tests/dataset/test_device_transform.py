@@ -15,7 +15,7 @@ from alphaction.dataset.clip_canvas import PlaneCanvas, RgbCanvas
 from alphaction.dataset.collate import collate
 from alphaction.dataset.frame_forms import FrameConverter
 from alphaction.dataset.transforms import ClipTransform
-from alphaction.dataset.video_io import VideoCache, WholeVideo, visit_clip
+from alphaction.dataset.video_io import ClipRequest, VideoCache, WholeVideo, visit_clips
 from alphaction.structures import Boxes, ClipKey, ClipSample
 from alphaction.structures.planes import ClipPlanes
 from alphaction.structures.render import network_clips, with_pixels
@@ -191,9 +191,8 @@ def test_a_clip_from_a_file(tmp_path: pathlib.Path):
         RgbCanvas(8, resized=transform.resized, converter=cache.converter),
         PlaneCanvas(8, 0, resized=transform.resized, converter=cache.converter),
     ):
-        size = visit_clip(
-            WholeVideo(str(path)), 0.1, positions, span=16, frame_rate=25.0, receive=canvas.receive, cache=cache
-        )
+        request = ClipRequest(WholeVideo(str(path)), 0.1, positions, 16, 25.0, canvas.receive)
+        [size] = visit_clips([request], cache=cache)
         assert size == (48, 96)
         clips.append(canvas.clip())
     exact, device = clips[0], with_pixels(sample_of(clips[1])).slow
