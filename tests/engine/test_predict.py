@@ -1,0 +1,38 @@
+"""In which order a test does its work."""
+
+import logging
+
+import pytest
+
+from alphaction.engine.predict import _batches, _one_late
+
+
+def test_a_batch_is_finished_when_the_next_one_has_been_started():
+    done = []
+
+    def begun():
+        for number in range(4):
+            done.append(f"start {number}")
+            yield None if number == 1 else lambda number=number: done.append(f"finish {number}") or number
+
+    assert list(_one_late(begun())) == [0, 2, 3]
+    order = ["start 0", "start 1", "finish 0", "start 2", "start 3", "finish 2", "finish 3"]
+    assert done == order
+    assert list(_one_late(iter(()))) == []
+
+
+def test_a_batch_that_fails_ends_the_pass():
+    def fails():
+        raise ValueError("here")
+
+    with pytest.raises(ValueError, match="here"):
+        list(_one_late([fails, lambda: 1]))
+
+
+def test_the_log_says_how_much_was_waiting(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("alphaction"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="alphaction")
+    clock = iter([0.0, 0.0, 1.0, 3.0, 4.0, 8.0, 8.0, 10.0])  # begin, three times asked and got, end
+    monkeypatch.setattr("alphaction.engine.predict.time.perf_counter", lambda: next(clock))
+    assert list(_batches(["a", "b"], "features", shown=True, should_stop=None)) == ["a", "b"]
+    assert "features: 2 batches in 10.0 s, 20 % of it waiting for data" in caplog.text
