@@ -10,7 +10,7 @@ import pathlib
 
 from alphaction.engine.script import run_script
 from alphaction.prediction.events import EventRule
-from alphaction.prediction.predictor import BOX_THRESHOLD, DETECT_RATE
+from alphaction.prediction.predictor import DETECT_RATE
 from alphaction.prediction.script import NetworkChoice, OutputChoice, VideoChoice, predict_to_files
 from alphaction.preparation.detect_models import DEFAULT_DETECTOR
 
@@ -68,9 +68,8 @@ def _add_persons(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--box-threshold",
         type=float,
-        default=BOX_THRESHOLD,
         metavar="S",
-        help=f"lowest score of a person ({BOX_THRESHOLD})",
+        help="lowest score of a person (TEST.BOX_THRESH)",
     )
     group.add_argument(
         "--detect-rate", type=float, default=DETECT_RATE, metavar="N", help=f"moments per second ({DETECT_RATE:g})"

@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--boxes", choices=("true", "head"), default="true")
     parser.add_argument("--seconds", type=float, default=120.0, help="length of the video (120)")
     parser.add_argument("--detect-rate", type=float, default=4.0, help="moments per second (4)")
-    parser.add_argument("--box-threshold", type=float, default=0.5, help="lowest score of a person (0.5)")
+    parser.add_argument("--box-threshold", type=float, help="lowest score of a person (TEST.BOX_THRESH)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", default="", metavar="FILE", help="where the video is kept")
     return parser.parse_args()

@@ -15,7 +15,6 @@ if str(ROOT) not in sys.path:  # started as a script, Python looks for modules b
     sys.path.insert(0, str(ROOT))
 
 from alphaction.engine.script import run_script  # noqa: E402
-from alphaction.prediction.predictor import BOX_THRESHOLD  # noqa: E402
 from alphaction.prediction.script import NetworkChoice, OutputChoice, VideoChoice, predict_to_files  # noqa: E402
 
 CONFIG = ROOT / "config_files" / "resnet101_8x8f_denseserial.yaml"
@@ -49,7 +48,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--boxes", default="auto", metavar="WHERE", help="ours: auto, head, detector or a file of boxes"
     )
     parser.add_argument(
-        "--tracker-box-thres", type=float, default=BOX_THRESHOLD, metavar="S", help=f"least person ({BOX_THRESHOLD})"
+        "--tracker-box-thres", type=float, metavar="S", help="lowest score of a person (TEST.BOX_THRESH)"
     )
     parser.add_argument(
         "--detector-weights", default="", metavar="FILE", help="ours: weights of torchvision's detector"

@@ -66,10 +66,13 @@ def build_network(
     cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES = len(class_list)
     validate(cfg)
     place = resolve_device(cfg.MODEL.DEVICE)
+    box_threshold = cfg.TEST.BOX_THRESH
+    cfg.TEST.BOX_THRESH = 0.0  # the person head tells all that it sees: a run leaves out as it is told
     cfg.freeze()
     model = build_detection_model(cfg)
     _load(model, weights, path, config)
-    return replace(_network(cfg, model.to(place).eval(), class_list, place, batch_size), source=str(path))
+    network = _network(cfg, model.to(place).eval(), class_list, place, batch_size)
+    return replace(network, source=str(path), box_threshold=box_threshold)
 
 
 def _network(

@@ -38,7 +38,6 @@ Video = str | os.PathLike[str] | int | Source
 FindPersons = Callable[[float, np.ndarray], tuple[np.ndarray, np.ndarray] | Seen]
 
 DETECT_RATE = 4.0
-BOX_THRESHOLD = 0.5
 
 
 class Predictor:
@@ -106,7 +105,7 @@ class Predictor:
         *,
         boxes: str | os.PathLike[str] | FindPersons = "auto",
         detect_rate: float = DETECT_RATE,
-        box_threshold: float = BOX_THRESHOLD,
+        box_threshold: float | None = None,
         start: float = 0.0,
         duration: float | None = None,
         keep_frames: bool = False,
@@ -120,7 +119,7 @@ class Predictor:
                 is one, else the detector), a file of boxes, or a function of (time in seconds, uint8 [h, w, 3] RGB)
                 that returns boxes [n, 4] and scores [n].
             detect_rate: moments per second.
-            box_threshold: boxes of persons with a lower score are left out.
+            box_threshold: boxes of persons with a lower score are left out; None = TEST.BOX_THRESH, as in testing.
             start, duration: the part of a file to look at, seconds; None = to its end.
             keep_frames: of a stream, keep frames for `VideoRun.frames`.
             should_stop: asked between frames; anything true ends the run.
@@ -130,8 +129,9 @@ class Predictor:
         """
         if not 0 < detect_rate < math.inf:
             raise ConfigError(f"--detect-rate: got {detect_rate:g}, expected moments per second, above 0")
-        if not 0 <= box_threshold <= 1:
-            raise ConfigError(f"--box-threshold: got {box_threshold:g}, expected a number from 0 to 1")
+        threshold = self.network.box_threshold if box_threshold is None else box_threshold
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"--box-threshold: got {threshold:g}, expected a number from 0 to 1")
         if duration is not None and not duration > 0:
             raise ConfigError(f"--duration: got {duration:g}, expected seconds, above 0")
         persons = self._persons(boxes, video)
@@ -143,7 +143,7 @@ class Predictor:
                 persons,
                 tracker=Tracker(rate=detect_rate),
                 detect_rate=detect_rate,
-                box_threshold=box_threshold,
+                box_threshold=threshold,
                 keep_frames=keep_frames,
                 should_stop=should_stop,
             )

@@ -39,6 +39,7 @@ class VideoRun(Iterator[Moment]):
     Attributes:
         source: the video.
         classes: of the scores.
+        box_threshold: persons of a lower score are left out.
         times: float64, the moments that will come, where they are known, else None.
         speed: of each stage so far.
         num_moments, num_persons, num_boxes: so far: moments, different persons, boxes.
@@ -74,7 +75,7 @@ class VideoRun(Iterator[Moment]):
         self._persons = persons
         self._tracker = tracker
         self._detect_rate = detect_rate
-        self._box_threshold = box_threshold
+        self.box_threshold = box_threshold
         self._should_stop = should_stop or (lambda: False)
         self._window = FrameWindow(network.sampling, network.transform, size=source.size, fps=source.fps)
         self._classifier = Classifier(network, looks_ahead=source.is_complete)
@@ -189,7 +190,7 @@ class VideoRun(Iterator[Moment]):
         if self._persons is None:
             return None
         with self.speed.stage(PERSONS):
-            return self._persons.find(time, image).within(self.source.size, min_score=self._box_threshold)
+            return self._persons.find(time, image).within(self.source.size, min_score=self.box_threshold)
 
     def _cut(self, tick: _Tick, clips: list[Clip], *, last: bool = False) -> Iterator[Moment]:
         """Makes the clip of a tick and, when they are enough, predicts `clips`."""
@@ -205,7 +206,7 @@ class VideoRun(Iterator[Moment]):
 
     def _compute(self, clips: list[Clip], *, last: bool = False) -> Iterator[Moment]:
         with self.speed.stage(NETWORK, count=len(clips)):
-            sights = extract(self._network, clips, size=self.source.size, min_score=self._box_threshold)
+            sights = extract(self._network, clips, size=self.source.size, min_score=self.box_threshold)
             clips.clear()
             for sight in sights:
                 self._classifier.put(self._named(sight))

@@ -16,7 +16,7 @@ from alphaction.prediction.annotated import AnnotatedVideo
 from alphaction.prediction.event_csv import EventWriter
 from alphaction.prediction.events import EventFinder, EventRule
 from alphaction.prediction.jsonl import DetectionsWriter, Header
-from alphaction.prediction.predictor import BOX_THRESHOLD, DETECT_RATE, Predictor, is_stream
+from alphaction.prediction.predictor import DETECT_RATE, Predictor, is_stream
 from alphaction.prediction.records import Moment
 from alphaction.prediction.run import VideoRun
 from alphaction.prediction.source import Frame
@@ -64,7 +64,7 @@ class VideoChoice:
     start: float = 0.0
     duration: float | None = None
     detect_rate: float = DETECT_RATE
-    box_threshold: float = BOX_THRESHOLD
+    box_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def predict_to_files(network: NetworkChoice, video: VideoChoice, output: OutputC
                 if stop.number:
                     break
             writers.finish(whole=not stop.number)
-        print(_summary(run, writers, video, output))
+        print(_summary(run, writers, output))
         if stop.number:
             raise Interrupted(f"{stop.requested}: stopped; what is written so far is whole.", signal=stop.number)
 
@@ -241,7 +241,7 @@ def _header(run: VideoRun, predictor: Predictor, video: VideoChoice) -> Header:
         "weights": predictor.network.source,
         "boxes": video.boxes,
         "detect_rate": video.detect_rate,
-        "box_threshold": video.box_threshold,
+        "box_threshold": run.box_threshold,
     }
     return Header(
         video=run.source.name, size=run.source.size, fps=run.source.fps, classes=run.classes.names, details=details
@@ -256,7 +256,7 @@ def _with_bar(run: VideoRun) -> Iterator[Moment]:
             bar.set_postfix(persons=run.num_persons, at=f"{moment.time:.1f}s", refresh=False)
 
 
-def _summary(run: VideoRun, writers: _Writers, video: VideoChoice, output: OutputChoice) -> str:
+def _summary(run: VideoRun, writers: _Writers, output: OutputChoice) -> str:
     height, width = run.source.size
     lines = [
         f"{run.source.name}: {width} x {height}, {run.source.fps:.4g} frames per second; {run.num_frames} frames "
@@ -269,7 +269,7 @@ def _summary(run: VideoRun, writers: _Writers, video: VideoChoice, output: Outpu
         )
     else:
         lines.append(
-            f"no person >= {video.box_threshold:g} in {run.num_frames} frames ({run.num_moments} moments): the files "
+            f"no person >= {run.box_threshold:g} in {run.num_frames} frames ({run.num_moments} moments): the files "
             "are written, but show nobody. Lower --box-threshold, or give the persons with --boxes FILE"
         )
     if run.num_late:

@@ -47,6 +47,7 @@ class Network:
         max_objects: objects per clip; 0 = the network does not look at objects.
         allow_no_objects: the network was made to do without objects where there are none.
         memory: None for a network without M blocks.
+        box_threshold: least score of a person (TEST.BOX_THRESH).
         batch_size: clips that are computed together.
         source: the weights' file, for people.
     """
@@ -63,5 +64,6 @@ class Network:
     max_objects: int = 0
     allow_no_objects: bool = False
     memory: MemorySettings | None = None
+    box_threshold: float = 0.5
     batch_size: int = 1
     source: str = ""
