@@ -58,7 +58,7 @@ def test_it_learns_the_boxes(learned):
         assert (clip.scores >= 0.5).all() and clip.scores.tolist() == sorted(clip.scores.tolist(), reverse=True)
         if len(true):
             overlap = box_iou(clip.persons[: len(true)].to_edges(), true.to_edges())  # the best ones are right
-            assert overlap.max(dim=0).values.min() > 0.8
+            assert overlap.max(dim=0).values.min() > 0.7
             assert (clip.persons.xyxy == clip.persons.clip().xyxy).all()  # within the clip, not its padding
 
 
