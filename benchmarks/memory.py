@@ -111,14 +111,18 @@ def show(what: str, plain: float, ours: float, unit: str, *, note: str = "", bet
 
 
 def middle(works: Sequence[Callable[[], object]], *, seconds: float, least: int = 3) -> list[float]:
-    """Seconds of each work, done in turn for about so long; the first round warms up."""
+    """Seconds of each work, done in turn for about so long; the first round warms up.
+
+    With one thread the processor's: other work on the machine counts less.
+    """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times: list[list[float]] = [[] for _ in works]
     end = time.perf_counter() + seconds
     while len(times[0]) < least + 1 or time.perf_counter() < end:
         for each, work in zip(times, works, strict=True):
-            begun = time.perf_counter()
+            begun = clock()
             work()
-            each.append(time.perf_counter() - begun)
+            each.append(clock() - begun)
     return [statistics.median(each[1:]) for each in times]
 
 
