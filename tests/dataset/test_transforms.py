@@ -319,3 +319,26 @@ def test_resizing_is_the_plain_bilinear_of_opencv() -> None:
     result = transform_clip(frames, None, persons=some_boxes(), objects=None, transform=TRANSFORM)
     expected = np.stack([cv2.resize(frame, (20, 12), interpolation=cv2.INTER_LINEAR) for frame in frames])
     assert np.array_equal(result.slow.permute(1, 2, 3, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize("color", [(0, 0, 0), (10, 26, -26), (-10, -26, 26), (-3, 255, -255), (90, 1, -1)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_recolouring_is_the_table_of_every_value(color: tuple[int, int, int], flip: bool) -> None:
+    """Hue, saturation and value by a table of 256 entries each, the plain way, give the same bytes."""
+    frames = np.concatenate([some_clip(64, 96), np.random.default_rng(0).integers(0, 256, (4, 64, 96, 3), np.uint8)])
+    levels = np.arange(256)
+    tables = [(levels + color[0]) % 180, (levels + color[1]).clip(0, 255), (levels + color[2]).clip(0, 255)]
+    table = np.stack(tables, axis=-1).astype(np.uint8)[None]
+    transform = ClipTransform(min_size=64, max_size=96, to_bgr=flip)
+    result = transform_clip(
+        None,
+        frames,
+        persons=Boxes(torch.zeros(0, 4), (64, 96)),
+        objects=None,
+        transform=transform,
+        augmentation=Augmentation(color=color, flip=flip),
+    )
+    for t, frame in enumerate(frames):
+        image = cv2.cvtColor(cv2.LUT(cv2.cvtColor(frame, cv2.COLOR_RGB2HSV), table), cv2.COLOR_HSV2RGB)
+        image = image[:, ::-1, ::-1] if flip else image
+        assert np.array_equal(result.fast[:, t].permute(1, 2, 0).numpy(), image)
