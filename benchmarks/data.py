@@ -28,6 +28,7 @@ import torch
 from data_stages import STAGES, DecodeOnly, timed_stages
 from footage import make_footage
 from plain_data import PlainPipeline
+from torch import Tensor
 from yacs.config import CfgNode
 
 from alphaction.config import load_config
@@ -36,6 +37,8 @@ from alphaction.dataset.build import build_datasets, build_loader, clip_sampling
 from alphaction.dataset.collate import collate
 from alphaction.dataset.video_index import MovieFiles, VideoIndex
 from alphaction.dataset.video_io import shared_cache
+from alphaction.structures.render import network_clips
+from alphaction.utils.device import resolve_device
 
 COLOR = (5, 10, -12)  # of the original's form; ours draws anew for every clip
 WARM_BATCHES = 4
@@ -85,6 +88,7 @@ def main() -> None:
     _print_pipelines(pipelines)
     _print_stages([pipeline for pipeline in pipelines if pipeline.stages])
     source, name = list(sets.items())[-1]
+    _print_device(args, source, name)
     _print_workers(args, source, name)
     _print_memory(args, source, name)
 
@@ -128,14 +132,13 @@ def _pipelines(args: argparse.Namespace, source: str, name: str) -> list[Pipelin
     if all(movie.clips is not None for movie in movies) and cfg.INPUT.FRAME_RATE in (0, 25):
         rows += [_original(cfg, train, movies, source, training) for training in (True, False)]
     before = _opener(train, movies)
-    for transform in ["exact", "device"] if "TRANSFORM" in cfg.INPUT else [""]:
-        if transform == "device":
-            cfg = _config(args, name, transform=transform)
-            train, test = build_datasets(cfg, "train")[0], build_datasets(cfg, "test")[0]
+    for transform in ("exact", "device"):
+        cfg = _config(args, name, transform=transform)
+        train, test = build_datasets(cfg, "train")[0], build_datasets(cfg, "test")[0]
         divisor = cfg.DATALOADER.SIZE_DIVISIBILITY
         for mode, dataset in (("train", train), ("test", test)):
             run = _maker(dataset, divisor)
-            rows.append(Pipeline(f"ours {transform}".strip(), source, mode, run, before, stages=True))
+            rows.append(Pipeline(f"ours {transform}", source, mode, run, before, stages=True))
     rows.append(_floor(cfg, train, movies, source))
     return rows
 
@@ -250,6 +253,32 @@ def _print_stages(pipelines: Sequence[Pipeline]) -> None:
     for pipeline in pipelines:
         cells = [f"{np.median(pipeline.parts[name]) * 1e3:.1f}" for name in names]
         print(f"| {pipeline.name} | {pipeline.source} | {pipeline.mode} | {' | '.join(cells)} |")
+
+
+def _print_device(args: argparse.Namespace, source: str, name: str) -> None:
+    """What is left for the model's device: from a batch of one clip to normalised pathways; and how these differ."""
+    device = resolve_device(load_config(args.config_file, args.opts).MODEL.DEVICE)
+    print(f"\n| on {device} ({source}) | | ms per clip (wall clock) | mean difference to exact, levels of 8 bits |")
+    print("| --- | --- | ---: | ---: |")
+    for mode in ("train", "test"):
+        exact: list[Tensor] = []
+        for transform in ("exact", "device"):
+            cfg = _config(args, name, transform=transform)
+            dataset, spent, off = build_datasets(cfg, mode)[0], [], []
+            mean, std = (torch.tensor(values, device=device) for values in (cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
+            for number in range(0, 5 * 7, 7):
+                batch = _maker(dataset, cfg.DATALOADER.SIZE_DIVISIBILITY)(number)
+                begun = time.perf_counter()
+                _, clip = network_clips(batch.to(device), mean, std)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                spent.append(time.perf_counter() - begun)
+                if transform == "exact":
+                    exact.append(clip)
+                else:
+                    off.append(float(((clip - exact[len(off)]) * std.view(3, 1, 1, 1)).abs().mean()))
+            difference = f"{np.mean(off):.2f}" if off else "0"
+            print(f"| {transform} | {mode} | {np.median(spent[1:]) * 1e3:.1f} | {difference} |", flush=True)
 
 
 def _print_workers(args: argparse.Namespace, source: str, name: str) -> None:
