@@ -41,7 +41,7 @@ def _reduce(value: Any) -> tuple[Callable[..., Any], tuple[type, Mapping[str, An
 
 
 def _rebuild(kind: type, state: Mapping[str, Any]) -> Any:
-    value = kind.__new__(kind)
+    value: Any = object.__new__(kind)
     vars(value).update(
         {name: part.tensor.numpy() if isinstance(part, _SharedArray) else part for name, part in state.items()}
     )

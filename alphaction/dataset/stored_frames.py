@@ -21,6 +21,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -93,7 +94,7 @@ class StoredFrames:
         return {"files": self.files}
 
     def __setstate__(self, state: Mapping[str, tuple[str, ...]]) -> None:
-        self.__init__(state["files"])
+        self.files, self._tables = state["files"], None
 
     def __len__(self) -> int:
         return sum(len(table.name) for _, table in self._load())
@@ -162,15 +163,18 @@ def write_stored_frames(
     named |= {_name(path, folder): entry for path, entry in indices.items()}
     order = sorted(named)
     frames = [named[name][1] for name in order]
-    gaps = [np.diff(index.pts) for index in frames]
+    stamps = [index.pts for index in frames if index.pts is not None]
+    if len(stamps) < len(frames):
+        raise ValueError("indices: got one without time stamps, which cannot be stored")
+    gaps = [np.diff(pts) for pts in stamps]
     even = [int(gap[0]) if len(gap) and (gap == gap[0]).all() else 0 if len(gap) else 1 for gap in gaps]
     steps = [gap if step == 0 else gap[:0] for gap, step in zip(gaps, even, strict=True)]
-    arrays = {
+    arrays: dict[str, Any] = {
         "version": _version(),
         "name": np.array(order, np.uint64),
         "stamp": np.array([named[name][0] for name in order], np.int64).reshape(-1, 2),
         "tick": np.array([index.tick for index in frames], np.float64),
-        "first": np.array([index.pts[0] for index in frames], np.int64),
+        "first": np.array([pts[0] for pts in stamps], np.int64),
         "count": np.array([len(index) for index in frames], np.int64),
         "step": np.array(even, np.int64),
         **_packed("steps", steps),
