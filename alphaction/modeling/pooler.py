@@ -45,7 +45,11 @@ class RoiPooler3d:
 
     def __call__(self, maps: Sequence[Tensor | None], boxes: Sequence[Boxes]) -> Tensor:
         """Features [R, C, 1, 1, 1]; arguments as in `bins`."""
-        bins = self.bins(maps, boxes)
+        return self.of_rois(maps, _rois(boxes))
+
+    def of_rois(self, maps: Sequence[Tensor | None], rois: Tensor) -> Tensor:
+        """Features [R, C, 1, 1, 1] of rois [R, 5], rows of (clip index, x1, y1, x2, y2); maps as in `bins`."""
+        bins = self._bins(maps, rois)
         return bins.flatten(2).max(dim=2).values[:, :, None, None, None]
 
     def bins(self, maps: Sequence[Tensor | None], boxes: Sequence[Boxes]) -> Tensor:
@@ -58,7 +62,9 @@ class RoiPooler3d:
         Returns:
             [R, C, 1, S, S].
         """
-        rois = _rois(boxes)
+        return self._bins(maps, _rois(boxes))
+
+    def _bins(self, maps: Sequence[Tensor | None], rois: Tensor) -> Tensor:
         return torch.cat([self._pool(features, rois) for features in maps if features is not None], dim=1)
 
     def _pool(self, features: Tensor, rois: Tensor) -> Tensor:
