@@ -23,8 +23,8 @@ import numpy as np
 
 from alphaction import Predictor
 from alphaction.evaluation.from_files import evaluate_files
+from alphaction.prediction.boxes.persons import Seen
 from alphaction.prediction.events import Event, EventRule, find_events
-from alphaction.prediction.persons import Seen
 from alphaction.prediction.records import Moment
 from alphaction.structures import ClassList
 from alphaction.synthetic.planner import SceneOptions, plan_scene

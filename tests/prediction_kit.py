@@ -14,7 +14,7 @@ from alphaction.config import load_config
 from alphaction.dataset.sampling import ClipSampling
 from alphaction.dataset.transforms import ClipTransform
 from alphaction.modeling import build_detection_model
-from alphaction.prediction.persons import Seen
+from alphaction.prediction.boxes.persons import Seen
 from alphaction.prediction.settings import MemorySettings, Network
 from alphaction.structures import ClassList, MemorySpan, RoiFeatures
 

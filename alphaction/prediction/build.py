@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 import yaml
@@ -25,6 +26,7 @@ from alphaction.errors import CheckpointError, ConfigError
 from alphaction.formats.label_files import ClassSource, read_classes
 from alphaction.modeling import action_groups, build_detection_model, build_postprocess
 from alphaction.modeling.detector import ActionDetector
+from alphaction.modeling.head import ActionHead
 from alphaction.prediction.settings import MemorySettings, Network
 from alphaction.structures import ClassList, MemorySpan
 from alphaction.utils.device import resolve_device
@@ -55,13 +57,29 @@ def build_network(
     Raises:
         UserError: something is missing, damaged, or one does not fit the other.
     """
+    network, _ = network_and_configuration(
+        checkpoint, config=config, classes=classes, device=device, options=options, batch_size=batch_size
+    )
+    return network
+
+
+def network_and_configuration(
+    checkpoint: str | os.PathLike[str] | None,
+    *,
+    config: str | os.PathLike[str] | None = None,
+    classes: ClassSource | None = None,
+    device: str | None = None,
+    options: Sequence[object] = (),
+    batch_size: int | None = None,
+) -> tuple[Network, CfgNode]:
+    """As `build_network`, with the configuration that the network was built from."""
     cfg = None if config is None else load_config(config, options)
     path, content = _weights(checkpoint, cfg, options)
     if cfg is None:
         cfg = _own_config(content, path, options)
     if device is not None:
         cfg.MODEL.DEVICE = device
-    weights = averaged_weights(content) or without_wrapper(content["model"])
+    weights = averaged_weights(content) or without_wrapper(cast(Mapping[str, Tensor], content["model"]))
     class_list = _classes(content, weights, path, classes=classes, configured=cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES)
     cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES = len(class_list)
     validate(cfg)
@@ -72,13 +90,14 @@ def build_network(
     model = build_detection_model(cfg)
     _load(model, weights, path, config)
     network = _network(cfg, model.to(place).eval(), class_list, place, batch_size)
-    return replace(network, source=str(path), box_threshold=box_threshold)
+    return replace(network, source=str(path), box_threshold=box_threshold), cfg
 
 
 def _network(
     cfg: CfgNode, model: ActionDetector, classes: ClassList, device: torch.device, batch_size: int | None
 ) -> Network:
-    node, structure = cfg.MODEL.IA_STRUCTURE, model.roi_heads["action"].feature_extractor.ia_structure
+    node = cfg.MODEL.IA_STRUCTURE
+    structure = cast(ActionHead, model.roi_heads["action"]).feature_extractor.ia_structure
     memory = None
     if model.needs_memory:
         before, after = node.LENGTH

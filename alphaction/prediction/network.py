@@ -20,9 +20,9 @@ from torch import Tensor
 
 from alphaction.dataset.collate import collate
 from alphaction.dataset.transforms import enlarged_regions
-from alphaction.prediction.persons import Seen
+from alphaction.prediction.boxes.persons import Seen
 from alphaction.prediction.settings import MemorySettings, Network
-from alphaction.structures import Boxes, ClipBatch, ClipKey, ClipSample, FeatureMemory, RoiFeatures
+from alphaction.structures import Boxes, ClipBatch, ClipKey, ClipSample, FeatureMemory, MemoryWindow, RoiFeatures
 
 #: Clips that are classified at once: features, not frames.
 _CLIPS_AT_ONCE = 64
@@ -125,7 +125,7 @@ class Classifier:
             last: no moment will follow.
         """
         while self._waiting:
-            group = []
+            group: list[Sight] = []
             while self._waiting and len(group) < _CLIPS_AT_ONCE and (last or self._is_ready(self._waiting[0])):
                 group.append(self._waiting.popleft())
             if not group:
@@ -178,7 +178,7 @@ class _Memory:
         span = self._settings.span
         return self.store.slot(self._newest) > self.store.slot(time) + span.after * span.rate
 
-    def window(self, times: Sequence[float]) -> Tensor:
+    def window(self, times: Sequence[float]) -> MemoryWindow:
         choose = _random_ones if self._settings.random_choice else None
         keys = [(_VIDEO, time) for time in times]
         return self.store.window(keys, self._settings.span, choose=choose, device=self._device)

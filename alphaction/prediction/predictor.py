@@ -21,13 +21,13 @@ import numpy as np
 
 from alphaction.errors import ConfigError, DataError, UserError, VideoError
 from alphaction.formats.label_files import ClassSource
-from alphaction.prediction.box_table import FilePersons
+from alphaction.prediction.boxes.persons import OBJECT_THRESHOLD, DetectedPersons, GivenPersons, PersonSource, Seen
+from alphaction.prediction.boxes.table import FilePersons
 from alphaction.prediction.build import build_network
-from alphaction.prediction.persons import OBJECT_THRESHOLD, DetectedPersons, GivenPersons, PersonSource, Seen
+from alphaction.prediction.frames.source import FileSource, Source
+from alphaction.prediction.frames.stream import StreamSource, open_camera, open_url
 from alphaction.prediction.run import VideoRun
 from alphaction.prediction.settings import Network
-from alphaction.prediction.source import FileSource, Source
-from alphaction.prediction.stream import StreamSource, open_camera, open_url
 from alphaction.prediction.tracking import Tracker
 from alphaction.preparation.detect_models import DEFAULT_DETECTOR, Detector, load_detector
 from alphaction.structures import ClassList
@@ -155,7 +155,7 @@ class Predictor:
         if not isinstance(video, (str, int, os.PathLike)):
             return video
         if not is_stream(video):
-            return FileSource(os.fspath(video), start=start, duration=duration)
+            return FileSource(str(video), start=start, duration=duration)
         if start or duration is not None:
             raise VideoError(f"{video}: --start and --duration are for files; a stream is watched until it ends")
         sampling = self.network.sampling
@@ -184,9 +184,8 @@ class Predictor:
         if choice == "detector":
             return DetectedPersons(self._load_detector(), objects=self.network.max_objects > 0)
         self._warn_of_objects("a file")
-        return FilePersons(
-            choice, video=pathlib.Path(os.fspath(video)).stem if isinstance(video, (str, os.PathLike)) else ""
-        )
+        is_file = isinstance(video, (str, os.PathLike))
+        return FilePersons(choice, video=pathlib.PurePath(str(video)).stem if is_file else "")
 
     def _warn_of_objects(self, what: str) -> None:
         if self.network.max_objects:

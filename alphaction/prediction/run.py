@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from alphaction.prediction.boxes.persons import PersonSource, Seen
+from alphaction.prediction.frames.source import FileSource, Frame, Source, tick_times
+from alphaction.prediction.frames.windows import FrameWindow
 from alphaction.prediction.network import Classifier, Clip, Sight, extract
-from alphaction.prediction.persons import PersonSource, Seen
 from alphaction.prediction.records import Moment, PersonRecord
 from alphaction.prediction.settings import Network
-from alphaction.prediction.source import FileSource, Frame, Source, tick_times
 from alphaction.prediction.speed import Speed
 from alphaction.prediction.tracking import Tracker
-from alphaction.prediction.windows import FrameWindow
 from alphaction.structures import ClassList
 
 DECODE, RESIZE, PERSONS, NETWORK = "decode", "resize", "persons", "network"
@@ -80,7 +80,9 @@ class VideoRun(Iterator[Moment]):
         self._window = FrameWindow(network.sampling, network.transform, size=source.size, fps=source.fps)
         self._classifier = Classifier(network, looks_ahead=source.is_complete)
         self._batch_size = network.batch_size if source.is_complete else 1
-        chosen = None if persons is None else persons.times(source.start, source.end, detect_rate)
+        chosen: Iterable[float] | None = (
+            None if persons is None else persons.times(source.start, source.end, detect_rate)
+        )
         if chosen is None and source.is_complete:
             chosen = tick_times(source.start, source.end, detect_rate)
         self.times = None if chosen is None else np.fromiter(chosen, np.float64)
@@ -141,7 +143,7 @@ class VideoRun(Iterator[Moment]):
 
     # -- from frames to clips -------------------------------------------------------------------------------------
 
-    def _predict(self) -> Iterator[Moment]:
+    def _predict(self) -> Generator[Moment, None, None]:
         times = tick_times(self.source.start, np.inf, self._detect_rate) if self.times is None else _floats(self.times)
         ticks: deque[_Tick] = deque()
         clips: list[Clip] = []

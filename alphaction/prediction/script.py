@@ -15,11 +15,11 @@ from alphaction.errors import ConfigError, UserError
 from alphaction.prediction.annotated import AnnotatedVideo
 from alphaction.prediction.event_csv import EventWriter
 from alphaction.prediction.events import EventFinder, EventRule
+from alphaction.prediction.frames.source import Frame
 from alphaction.prediction.jsonl import DetectionsWriter, Header
 from alphaction.prediction.predictor import DETECT_RATE, Predictor, is_stream
 from alphaction.prediction.records import Moment
 from alphaction.prediction.run import VideoRun
-from alphaction.prediction.source import Frame
 from alphaction.preparation.detect_models import DEFAULT_DETECTOR
 from alphaction.utils.logging import setup_logging
 from alphaction.utils.stop import Interrupted, StopRequest
@@ -163,11 +163,11 @@ class _Writers:
         self._run = run
         self._stack = ExitStack()
         with ExitStack() as stack:  # what is open is closed when a later one cannot be opened
-            self._detections = stack.enter_context(
-                DetectionsWriter(output.detections, header=_header(run, predictor, video))
-            )
-            self._events = stack.enter_context(EventWriter(output.events, class_names=run.classes.names))
-            self._video = None
+            self._detections = DetectionsWriter(output.detections, header=_header(run, predictor, video))
+            stack.enter_context(self._detections)
+            self._events = EventWriter(output.events, class_names=run.classes.names)
+            stack.enter_context(self._events)
+            self._video: AnnotatedVideo | None = None
             if output.video is not None:
                 self._video = stack.enter_context(_open_video(run, video, output))
             self._stack = stack.pop_all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alphaction.errors import DataError
-from alphaction.prediction.box_table import FilePersons
+from alphaction.prediction.boxes.table import FilePersons
 from alphaction.prediction.jsonl import DetectionsWriter, Header
 from alphaction.prediction.records import Moment, PersonRecord
 

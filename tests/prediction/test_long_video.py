@@ -8,7 +8,7 @@ from prediction_kit import stand_in
 from videos import write_video
 
 from alphaction import Predictor
-from alphaction.prediction.persons import Seen
+from alphaction.prediction.boxes.persons import Seen
 from alphaction.structures import MemorySpan
 
 MINUTES = 30

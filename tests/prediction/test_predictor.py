@@ -16,7 +16,7 @@ from alphaction.dataset import build_datasets, build_loader
 from alphaction.engine.predict import predict, predict_with_memory
 from alphaction.engine.testing.build import build_memory
 from alphaction.errors import CheckpointError, ConfigError, UserError
-from alphaction.prediction.persons import Seen
+from alphaction.prediction.boxes.persons import Seen
 from alphaction.structures import MemorySpan
 
 TIMES = (0.5, 1.0, 1.5)
@@ -192,3 +192,26 @@ def test_wrong_choices_are_told(config, video, tmp_path):
             predictor(video, boxes=one_person(), **wrong)
     with pytest.raises(UserError, match=r"asked for the time from 5 s on, but it runs from 0 to 1.88 s"):
         predictor(video, boxes=one_person(), start=5.0)
+
+
+def test_the_person_head_finds_the_persons(config, video, tmp_path):
+    """As a test with TEST.BOXES head, but for the score from which a person counts."""
+    head = ["CHANNELS", 8, "MLP_HEAD_DIM", 8, "ANCHOR_SIZES", (16.0, 24.0), "MAX_PERSONS", 3]
+    opts = ["MODEL.ROI_PERSON_HEAD.ACTIVE", True, "TEST.BOX_THRESH", 0.05]
+    opts += [f"MODEL.ROI_PERSON_HEAD.{item}" if isinstance(item, str) else item for item in head]
+    predictor = Predictor.from_checkpoint(save_network(tmp_path, config, *opts))
+    assert predictor.has_person_head
+    [dataset] = build_datasets(load_config(config, opts), "test")
+    loader = build_loader(load_config(config, opts), dataset, train=False)
+    model, network = predictor.network.model, predictor.network
+    expected = predict(model, loader, network.postprocess, "cpu", finds_persons=True, progress=False)
+    with predictor(video, detect_rate=2.0, start=0.5, duration=1.0) as run:
+        moments = list(run)
+    persons = [person for moment in moments for person in moment.persons]
+    assert len(persons) == len(expected.scores) > 0
+    np.testing.assert_allclose([person.scores for person in persons], expected.scores, atol=2e-6)
+    scale = np.array([64, 48, 64, 48]) / expected.clip_size[:, [1, 0, 1, 0]]
+    np.testing.assert_allclose([person.box for person in persons], expected.boxes * scale, atol=1e-3)
+    best = max(person.box_score for person in persons)
+    with predictor(video, detect_rate=2.0, start=0.5, duration=1.0, box_threshold=best) as run:
+        assert 1 <= sum(len(moment.persons) for moment in run) < len(persons)

@@ -10,8 +10,8 @@ from videos import numbered_frames, read_numbers, write_video
 
 from alphaction import Predictor
 from alphaction.errors import VideoError
-from alphaction.prediction import stream as streams
-from alphaction.prediction.stream import LONGEST_SIDE, Opened, StreamSource, open_url
+from alphaction.prediction.frames import stream as streams
+from alphaction.prediction.frames.stream import LONGEST_SIDE, Opened, StreamSource, open_url
 from alphaction.structures import MemorySpan
 
 FPS = 100.0

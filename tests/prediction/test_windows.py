@@ -10,8 +10,8 @@ from videos import numbered_frames, read_numbers, write_video
 from alphaction.dataset.sampling import ClipSampling
 from alphaction.dataset.transforms import ClipTransform, transform_clip
 from alphaction.dataset.video_io import WholeVideo, read_pathways
-from alphaction.prediction.source import FileSource, Frame, tick_times
-from alphaction.prediction.windows import FrameWindow
+from alphaction.prediction.frames.source import FileSource, Frame, tick_times
+from alphaction.prediction.frames.windows import FrameWindow
 from alphaction.structures import Boxes
 
 IRREGULAR = [Fraction(i, 25) + Fraction(i % 3, 60) + (2 if i > 40 else 0) for i in range(60)]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from alphaction.dataset.sampling import ClipSampling, frame_times, key_position, nearest_frames
 from alphaction.dataset.transforms import ClipTransform, resized_size
-from alphaction.prediction.source import Frame
+from alphaction.prediction.frames.source import Frame
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -121,7 +121,7 @@ class FileSource:
         last = len(self._index) - 1
         yield from self._walk(self._video, int(np.clip(low, 0, last)), int(np.clip(high, 0, last)))
 
-    def playback(self) -> Iterator[Frame]:
+    def playback(self) -> Generator[Frame, None, None]:
         """The frames from `start` to `end` once more, by a reader of their own, beside `frames`."""
         video = VideoFile(self.name, threads=self._threads)
         video.index = self._index

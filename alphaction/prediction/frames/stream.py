@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from alphaction.errors import VideoError
-from alphaction.prediction.source import Frame
+from alphaction.prediction.frames.source import Frame
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from alphaction.dataset.raw import parse_file_name
 from alphaction.errors import DataError
+from alphaction.prediction.boxes.persons import Seen
 from alphaction.prediction.jsonl import read_detections
-from alphaction.prediction.persons import Seen
 
 COLUMNS = ("time", "x1", "y1", "x2", "y2", "score", "track")
 _FORMS = (

@@ -1,0 +1,1 @@
+"""Where the boxes of persons come from."""
