@@ -131,6 +131,8 @@ REFUSED = [
     ("TEST.PROTOCOL", "ava", 'one of "alphaction", "activitynet"'),
     ("TEST.NUM_PICTURES", -1, "0 or more"),
     ("TEST.EVERY_N", 0, "1 or more"),
+    ("TEST.PRECISION", "half", 'one of "float32", "bfloat16", "float16"'),
+    ("MODEL.CONVOLUTION", "fast", 'one of "auto", "plain"'),
     (HEAD + "CLASS_WEIGHTS", (1.0, -1.0), "numbers, each 0 or more"),
     (PERSONS + "CHANNELS", 0, "1 or more"),
     (PERSONS + "MLP_HEAD_DIM", 0, "1 or more"),
