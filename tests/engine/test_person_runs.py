@@ -175,6 +175,12 @@ def test_parts_of_a_batch():
     assert cut["loss_action"] == pytest.approx(whole["loss_action"], rel=1e-5)
 
 
+def test_a_run_is_not_resumed_with_the_head_switched_off(config, finished, tmp_path, capsys):
+    folder = run_kit.copied(finished, tmp_path / "run")
+    message = run_kit.fail_train(capsys, config, folder, "SOLVER.MAX_ITER", 6)
+    assert "its optimizer does not fit this run's (" in message and "parameters in the file" in message
+
+
 TWO = """
 from alphaction.engine.build import TrainFlags, train_from_config
 from alphaction.engine.script import run_script
