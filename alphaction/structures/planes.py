@@ -23,7 +23,7 @@ class PlaneLayout:
         size: (h, w) of the clip.
         matrix: number of the colour matrix as in H.264 (1 = BT.709, 5 = BT.601, 9 = BT.2020, 2 = not said: BT.601).
         full_range: whether luma runs from 0 to 255 instead of 16 to 235.
-        full_chroma: whether the colour planes are as large as luma (YUV 4:4:4): those of frames that the reader resized.
+        full_chroma: whether colour planes are as large as luma (YUV 4:4:4): those of frames that the reader resized.
         turns: quarter turns to the left that bring the picture upright.
         color: added to (hue in units of 2 degrees, saturation 0..255, value 0..255), or None.
         flip: mirror left to right.
