@@ -431,7 +431,7 @@ def test_cover_picture_is_not_a_video(tmp_path: pathlib.Path) -> None:
         sound = container.add_stream("aac", rate=16000, layout="mono")
         cover = container.add_stream("mjpeg", rate=1)
         cover.height, cover.width, cover.pix_fmt = 48, 64, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = av.stream.Disposition.attached_pic.value
         frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), dtype=np.uint8), format="rgb24")
         container.mux(cover.encode(frame))
         container.mux(cover.encode())

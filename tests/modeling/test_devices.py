@@ -11,6 +11,19 @@ from alphaction.structures import Boxes, ClipBatch, ClipKey
 SIZE = (64, 80)
 
 
+def can_pretend() -> bool:
+    """Older PyTorch asks a driver even for copies between fake tensors."""
+    with FakeTensorMode():
+        try:
+            torch.zeros(1, device="cuda").copy_(torch.zeros(1))
+        except RuntimeError:
+            return False
+    return True
+
+
+pytestmark = pytest.mark.skipif(not can_pretend(), reason="this PyTorch has fake GPU tensors only where a driver is")
+
+
 def batch_of(persons, objects):
     clips = len(persons)
     return ClipBatch(
