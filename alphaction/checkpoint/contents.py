@@ -79,7 +79,8 @@ def read_contents(path: str | os.PathLike[str]) -> FileContents:
                 ("best", f"{clean(name)}: mAP {clean(best.get('mAP'))} at iteration {clean(best.get('iteration'))}")
             )
     rows += [("configuration", line) for line in _config_lines(content.get("config"))]
-    told = {"model", "iteration", "classes", "best", "config", "version"}
+    rows += [("converted", clean(note)) for note in content.get("zoo_notes", ())]
+    told = {"model", "iteration", "classes", "best", "config", "version", "zoo", "zoo_notes"}
     rows += [("also holds", f"{clean(name)}: {_sketch(value)}") for name, value in content.items() if name not in told]
     return FileContents(path, weights, rows)
 
@@ -92,6 +93,8 @@ def clean(value: object, *, longest: int = 120) -> str:
 
 
 def _kind(content: Mapping[str, Any], path: pathlib.Path) -> str:
+    if "zoo" in content:
+        return f"weights of {content['zoo']}"
     if isinstance(content["model"], Caffe2Weights):
         return "Caffe2 weights (pickled arrays)"
     form = " (the format before 1.6)" if file_format(path) == LEGACY else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import pickle
@@ -15,13 +16,19 @@ from torch import Tensor
 
 from alphaction.checkpoint import caffe2
 from alphaction.checkpoint.reference_pickle import RESTRICTED_PICKLE, ForbiddenGlobal, to_plain
+from alphaction.checkpoint.zoo import ImageWeights, converted, is_image_network, recognised
 from alphaction.errors import CheckpointError
+from alphaction.utils.logging import alike_in_all
+
+logger = alike_in_all(logging.getLogger(__name__))
 
 # The number at the beginning of every file of torch.save before version 1.6, as pickle writes it.
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 # How pickles begin that are no text: the opcode of the protocol's number.
 _PICKLE = b"\x80"
 ZIP, LEGACY, CAFFE2 = "PyTorch", "PyTorch before 1.6", "Caffe2 (pickled arrays)"
+# Where the weights are: with us, PySlowFast and PyTorchVideo, mmaction2.
+_WEIGHT_ENTRIES = ("model", "model_state", "state_dict")
 _PRETRAINED_FOLDER = "models/pretrained_models"
 
 
@@ -31,13 +38,15 @@ def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> di
     Large files are mapped into memory, not copied: tensors are read when they are used.
 
     Args:
-        path: a file of torch.save, new or old format; also the original's training checkpoints; or a Caffe2 .pkl.
+        path: a file of torch.save, new or old format; also the original's training checkpoints, and files of
+            PySlowFast, PyTorchVideo, mmaction2 (SlowFast and Slow) and torchvision (ResNets); or a Caffe2 .pkl.
         verify: read the whole file once and compare its checksums (new format only).
 
     Returns:
         A dict with the entry "model" (name -> tensor) and whatever else the file holds. The original's memory pool
-        ("person_pool") is a dict: movie -> second -> attributes of its boxes. The weights of a Caffe2 file are
-        `Caffe2Weights`, by their own names.
+        ("person_pool") is a dict: movie -> second -> attributes of its boxes. Weights of the other projects have our
+        names, and "zoo" tells the format that they had; those of torchvision are `ImageWeights`, those of a Caffe2 file
+        of another network `Caffe2Weights`, both by their own names.
 
     Raises:
         CheckpointError: the file is missing, not a checkpoint, damaged, or could run code.
@@ -47,8 +56,8 @@ def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> di
     try:
         kind = file_format(path, verify=verify)
         if kind == CAFFE2:
-            return {"model": caffe2.read_pickle(path)}
-        return _normalise(_read(path, mmap=kind == ZIP), path)
+            return _with_our_names({"model": caffe2.read_pickle(path)}, path)
+        return _with_our_names(_normalise(_read(path, mmap=kind == ZIP), path), path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
@@ -156,7 +165,11 @@ def _normalise(content: object, path: pathlib.Path) -> dict[str, object]:
     """The content with its weights under "model"."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dict of weights")
-    model = content["model"] if isinstance(content.get("model"), Mapping) else None
+    source = next((name for name in _WEIGHT_ENTRIES if isinstance(content.get(name), Mapping)), "model")
+    model = content[source] if isinstance(content.get(source), Mapping) else None
+    if source != "model":
+        # The rest is the state of another program's run, of which nothing could go on here.
+        content = {key: value for key, value in content.items() if isinstance(value, (str, int, float))}
     if model is None and content and all(isinstance(value, Tensor) for value in content.values()):
         content, model = {}, content
     if model is None:
@@ -164,8 +177,24 @@ def _normalise(content: object, path: pathlib.Path) -> dict[str, object]:
         raise CheckpointError(f"{path}: no weights found; expected an entry 'model' or tensors by name, got {found}")
     for name, value in model.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path}: entry {name!r} of 'model' is a {type(value).__name__}, expected a tensor")
+            raise CheckpointError(
+                f"{path}: entry {name!r} of {source!r} is a {type(value).__name__}, expected a tensor"
+            )
     return {**content, "model": dict(model)}
+
+
+def _with_our_names(content: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
+    """The content with another project's weights under our names, and "zoo", the format that they had."""
+    weights = content["model"]
+    if is_image_network(weights):
+        return {**content, "model": ImageWeights(weights), "zoo": ImageWeights.title}
+    table = recognised(weights)
+    if table is None:
+        return content
+    result = converted(weights, table)
+    told = "; ".join([f"{len(result.renamed)} of {len(weights)} tensors renamed", *result.notes])
+    logger.info("%s: weights of %s (%s)", path, result.title, told)
+    return {**content, "model": dict(result.weights), "zoo": result.title, "zoo_notes": list(result.notes)}
 
 
 def _first_line(error: BaseException) -> str:

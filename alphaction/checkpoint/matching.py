@@ -3,7 +3,8 @@
 A model's name takes the file's entry of the same name; failing that, the entry whose whole name is the longest ending
 of it that begins after a dot (`conv1.weight` fills `backbone.conv1.weight`, never `backbone.myconv1.weight`). One entry
 may fill several parameters. A prefix `module.` (DistributedDataParallel) in front of all names of a side is ignored.
-Caffe2 files are matched by `caffe2.caffe2_name` instead.
+Caffe2 files are matched by `caffe2.caffe2_name` instead, image networks are brought into the model's shapes
+(`zoo.inflate`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from alphaction.checkpoint import caffe2
 from alphaction.checkpoint.class_rows import SWITCH, ClassNames, RowReport, carry_rows
+from alphaction.checkpoint.zoo import ImageWeights, inflated
 from alphaction.errors import CheckpointError
 from alphaction.utils.logging import alike_in_all
 
@@ -129,6 +131,8 @@ def plan_load(
     """
     expected, weights = without_wrapper(expected), without_wrapper(weights)
     strangers: list[str] = []
+    if isinstance(weights, ImageWeights):
+        weights = inflated(weights, expected)
     if isinstance(weights, caffe2.Caffe2Weights):
         weights, strangers = caffe2.renamed(weights, expected)
     left_out = [name for name in weights if no_head and name.startswith(HEAD_PREFIX)]
@@ -182,6 +186,8 @@ def load_weights(
     expected = model.state_dict()
     own_names = dict(zip(without_wrapper(expected), expected, strict=True))
     weights = without_wrapper(weights)
+    if isinstance(weights, ImageWeights):
+        weights = inflated(weights, without_wrapper(expected))
     rows = None
     if classes is not None and classes.by_name and classes.differ and not no_head:
         weights, rows = _with_rows_by_name(weights, without_wrapper(expected), classes=classes, source=source)
@@ -227,7 +233,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def without_wrapper(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The state without `module.` in front, if all names have it."""
-    if isinstance(state, caffe2.Caffe2Weights):
+    if isinstance(state, (caffe2.Caffe2Weights, ImageWeights)):
         return state
     if state and all(name.startswith(_WRAPPER_PREFIX) for name in state):
         return {name.removeprefix(_WRAPPER_PREFIX): tensor for name, tensor in state.items()}
@@ -261,8 +267,8 @@ def _check_backbone(report: LoadReport, weights: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f"{report.source}: holds no weights at all")
     if isinstance(weights, caffe2.Caffe2Weights) and report.loaded:
         logger.warning(
-            "%s: only the last layer was filled. Of Caffe2 files the original knows the names of the I3D bodies; for "
-            "SlowFast it has none but those of the last layer, so the backbone keeps random values.",
+            "%s: only the last layer was filled. The file's other names are not those of a SlowFast or Slow network of "
+            "PySlowFast, so the backbone keeps random values.",
             report.source,
         )
         return
