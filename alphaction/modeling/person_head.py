@@ -93,7 +93,7 @@ class PersonHead(nn.Module):
         self.extend_scale = options.extend_scale
         self.reduce = nn.Conv2d(dim_in, options.channels, kernel_size=1)
         nn.init.kaiming_normal_(self.reduce.weight, nonlinearity="relu")
-        nn.init.zeros_(self.reduce.bias)
+        nn.init.zeros_(self.reduce.get_parameter("bias"))
         anchors = AnchorGenerator((tuple(options.anchor_sizes),), (tuple(options.anchor_ratios),))
         self.rpn = RegionProposalNetwork(
             anchors,
