@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
@@ -178,6 +178,8 @@ class _Writers:
             classes=len(run.classes),
         )
         self._step = 1 / output.fps if output.fps else 0.0
+        self._video_step = _step(run, video)
+        self._last: Moment | None = None
         self._next_frame = run.source.start
 
     def __enter__(self) -> _Writers:
@@ -191,15 +193,19 @@ class _Writers:
             self._detections.add(moment)
             self._tell(self._finder.update(moment))
         if self._video is not None:
+            self._last = moment
             self._video.add_moment(moment)
             self._draw(self._run.frames(moment.time))
 
     def finish(self, *, whole: bool) -> None:
         """After the last moment; `whole`: the run was not stopped, the video's last frames shall be seen, too."""
+        end = self._run.source.end
         with self._run.speed.stage(WRITE, count=0):
-            end = self._run.source.end
             self._tell(self._finder.finish(end if whole and end < float("inf") else None))
         if whole and self._video is not None:
+            last, step = self._last, self._video_step
+            if last is not None and last.time < end < last.time + step:  # persons stay in sight to the end
+                self._video.add_moment(replace(last, time=end))
             self._draw(self._run.frames())
 
     def _tell(self, events: Sequence) -> None:
@@ -218,18 +224,22 @@ class _Writers:
                 self._video.add_frame(frame.image, time=frame.time)
 
 
+def _step(run: VideoRun, video: VideoChoice) -> float:
+    """Seconds between moments."""
+    if run.times is not None and len(run.times) > 1:
+        return float(run.times[1] - run.times[0])
+    return 1 / video.detect_rate
+
+
 def _open_video(run: VideoRun, video: VideoChoice, output: OutputChoice) -> AnnotatedVideo:
     if output.video is None:
         raise ValueError("video: got None")
-    step = 1 / video.detect_rate
-    if run.times is not None and len(run.times) > 1:
-        step = float(run.times[1] - run.times[0])
     return AnnotatedVideo(
         output.video,
         fps=min(run.source.fps, output.fps) if output.fps else run.source.fps,
         size=run.source.size,
         class_names=run.classes.names,
-        step=step,
+        step=_step(run, video),
         threshold=output.visual_threshold,
         hide_time=output.hide_time,
         font=output.font or None,
