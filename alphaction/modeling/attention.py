@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -109,7 +110,8 @@ class ClipRows:
     def _at(self, device: torch.device) -> Tensor:
         """The row in [N * widest] of each row, made once for all blocks."""
         if device not in self._places:
-            self._places[device] = self.are_filled.flatten().nonzero().flatten().to(device)
+            filled = np.arange(self.widest) < np.array(self.counts, np.int64)[:, None]
+            self._places[device] = torch.from_numpy(np.flatnonzero(filled)).to(device)
         return self._places[device]
 
 

@@ -7,6 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from alphaction.config import get_cfg
 from alphaction.modeling import build_criterion, build_detection_model, build_postprocess
 from alphaction.structures import Boxes, ClipBatch, ClipKey
+from alphaction.structures.memory_window import MemorySpan, MemoryWindow
 
 SIZE = (64, 80)
 
@@ -56,7 +57,11 @@ def test_everything_is_on_the_gpu(structure, training, persons):
         with torch.device("cuda"):
             model = build_detection_model(cfg).train(training)
             if structure is not None:
-                memory = torch.zeros(2, 4, 2, 576)
+                memory = MemoryWindow(
+                    rows=torch.zeros(2, 3, 576),
+                    moments=torch.zeros(2, 3, dtype=torch.int64, device="cpu"),
+                    span=MemorySpan(before=2, after=1, rate=1, persons=2),
+                )
         batch = batch_of(persons, objects=(1, 3)).to("cuda")
         output = model(batch, memory)
         loss = build_criterion(cfg)(output.logits, batch.labels, num_boxes=float(batch.num_persons))
