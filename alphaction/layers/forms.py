@@ -7,10 +7,11 @@
 | GPU | "library_last": PyTorch's, on channels-last memory | no (no GPU at hand) |
 | no batch, or a graph is being exported | "library" | - |
 
-Measured with benchmarks/model.py on 2 cores of an AMD EPYC (AVX-512, bfloat16), torch 2.15: of the forms tried for each
-of the 51 shapes of R50-4x16 at 256 x 352 (PyTorch's choice; oneDNN on either layout; two-dimensional on frames or on
-[T, H W]; matrix products) oneDNN on channels-last memory is the fastest or within 3 %, at one clip and at two, forwards
-in float32 and bfloat16; layers/onednn.py holds the gradients' forms.
+Measured on an AMD EPYC (AVX-512, bfloat16), torch 2.15, one thread, one clip: for each of the 51 shapes of R50-4x16 at
+256 x 352 PyTorch's own choice, oneDNN on either memory layout, two-dimensional forms on single frames or on [T, H W], and
+matrix products. All convolutions of the network together take 2.41 s in PyTorch's form and 1.42 s by oneDNN on
+channels-last memory; with the best form of each shape it would be 1.40 s. docs/PERFORMANCE.md has more, and
+layers/onednn_gradients.py the forms of the gradients.
 """
 
 from __future__ import annotations
