@@ -18,8 +18,9 @@ MODEL.CONVOLUTION = "auto"
 
 # Head: pools one feature per person, classifies it, and the losses.
 MODEL.ROI_ACTION_HEAD = CN()
-# "MaxpoolFeatureExtractor" or "2MLPFeatureExtractor": two names of the one there is (max pool, two linear layers).
-# The original has the first as its default but implements only the second.
+# "MaxpoolFeatureExtractor" or "2MLPFeatureExtractor": two names of one extractor (max pool, two linear layers). The
+# original has the first as its default but implements only the second. Ours: "PooledFeatureExtractor", the pooled
+# feature straight to the classifier, as PySlowFast, PyTorchVideo and mmaction2 do.
 MODEL.ROI_ACTION_HEAD.FEATURE_EXTRACTOR = "MaxpoolFeatureExtractor"
 # How a box is pooled from the feature map: "align3d" (bilinear) or "pooling3d" (maximum of whole cells).
 MODEL.ROI_ACTION_HEAD.POOLER_TYPE = "align3d"
@@ -29,6 +30,9 @@ MODEL.ROI_ACTION_HEAD.POOLER_RESOLUTION = 7
 MODEL.ROI_ACTION_HEAD.POOLER_SCALE = 1 / 16
 # Samples per side of a bin of "align3d"; 0 = as many as the bin has cells.
 MODEL.ROI_ACTION_HEAD.POOLER_SAMPLING_RATIO = 0
+# Ours. "align3d": True counts a cell's value at its middle (half a cell's shift) and lets boxes be smaller than a cell,
+# as PySlowFast and mmaction2 do; False as the original and PyTorchVideo.
+MODEL.ROI_ACTION_HEAD.POOLER_ALIGNED = False
 # True: average over time, then pool (one pooling per box; all released models). False: pool each frame, then average.
 MODEL.ROI_ACTION_HEAD.MEAN_BEFORE_POOLER = False
 # Width of the two linear layers; at least 1.
@@ -109,6 +113,15 @@ MODEL.BACKBONE.BN_MOMENTUM = 0.1
 MODEL.BACKBONE.BN_EPSILON = 1e-05
 # Initial scale of the last trainable batch norm of a residual branch; 0 = blocks start as the identity.
 MODEL.BACKBONE.BN_INIT_GAMMA = 0.0
+# Ours, and so the next three: where other projects' networks of these bodies differ; MODEL_ZOO.md. Cells around the map
+# for the first max pool: 0 or 1 (all the others).
+MODEL.BACKBONE.STEM_POOL_PADDING = 0
+# Stride and dilation of the last stage in height and width, each 1 or 2: 1 and 2 (AVA networks of AlphAction,
+# PySlowFast, PyTorchVideo), 1 and 1 (mmaction2), 2 and 1 (networks for whole clips; POOLER_SCALE is then 1/32).
+MODEL.BACKBONE.LAST_STRIDE = 1
+MODEL.BACKBONE.LAST_DILATION = 2
+# How many blocks of the third stage, the first ones, see more than one frame; 0 = all. 6 in PySlowFast's "R101_50_50".
+MODEL.BACKBONE.CONV4_TEMPORAL_BLOCKS = 0
 # Ours. True: trainable batch norms see the clips of all processes at once (GPUs only).
 MODEL.BACKBONE.SYNC_BN = False
 # Ours. True: the activations within each residual block are computed again in the backward pass instead of kept: less
@@ -127,6 +140,13 @@ MODEL.BACKBONE.SLOWFAST = CN()
 MODEL.BACKBONE.SLOWFAST.BETA = 1 / 8
 # How fast features reach the slow pathway: "tconv" (convolution with a stride in time) is the only way.
 MODEL.BACKBONE.SLOWFAST.LATERAL = "tconv"
+# Ours, and so the next three. Frames that this convolution sees, an odd number: 5 or 7 in all public weights.
+MODEL.BACKBONE.SLOWFAST.LATERAL_KERNEL = 5
+# Whether it has a bias, and whether a batch norm and a ReLU follow: True, False, False with AlphAction; False, True,
+# True with PySlowFast and PyTorchVideo; False, False, False with mmaction2.
+MODEL.BACKBONE.SLOWFAST.LATERAL_BIAS = True
+MODEL.BACKBONE.SLOWFAST.LATERAL_NORM = False
+MODEL.BACKBONE.SLOWFAST.LATERAL_RELU = False
 
 MODEL.BACKBONE.SLOWFAST.SLOW = CN()
 # Whether the pathway exists. With one of them off there are no lateral connections; both off is an error.
@@ -153,6 +173,8 @@ MODEL.NONLOCAL.USE_ZERO_INIT_CONV = False
 MODEL.NONLOCAL.NO_BIAS = False
 # True: keys and values are halved in height and width by a max pool.
 MODEL.NONLOCAL.USE_MAXPOOL = True
+# Ours. Frames that this max pool makes one of, 1 (time stays as it is) or 2.
+MODEL.NONLOCAL.POOL_FRAMES = 1
 # True: attention weights by softmax; False: divided by the number of positions.
 MODEL.NONLOCAL.USE_SOFTMAX = True
 # True: dot products are divided by the root of their width.

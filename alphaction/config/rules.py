@@ -23,6 +23,10 @@ def _one_of(*names: str) -> Rule:
     return Rule("one of " + ", ".join(f'"{name}"' for name in names), lambda value: value in names)
 
 
+def _number_of(*numbers: int) -> Rule:
+    return Rule(" or ".join(map(str, numbers)), lambda value: value in numbers)
+
+
 def _at_least(limit: int) -> Rule:
     return Rule(f"{limit} or more", lambda value: limit <= value < math.inf)
 
@@ -50,7 +54,9 @@ FREE_KEYS = frozenset({"MODEL.WEIGHT", "MODEL.IA_STRUCTURE.I_BLOCK_LIST"})
 RULES: dict[str, Rule] = {
     "MODEL.CONVOLUTION": _one_of("auto", "plain"),
     "MODEL.DEVICE": Rule(DEVICE_NAMES, is_device_name),
-    "MODEL.ROI_ACTION_HEAD.FEATURE_EXTRACTOR": _one_of("2MLPFeatureExtractor", "MaxpoolFeatureExtractor"),
+    "MODEL.ROI_ACTION_HEAD.FEATURE_EXTRACTOR": _one_of(
+        "2MLPFeatureExtractor", "MaxpoolFeatureExtractor", "PooledFeatureExtractor"
+    ),
     "MODEL.ROI_ACTION_HEAD.POOLER_TYPE": _one_of("align3d", "pooling3d"),
     "MODEL.ROI_ACTION_HEAD.POOLER_RESOLUTION": _COUNT,
     "MODEL.ROI_ACTION_HEAD.POOLER_SCALE": Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
@@ -89,7 +95,15 @@ RULES: dict[str, Rule] = {
     "MODEL.BACKBONE.BN_EPSILON": _POSITIVE,
     "MODEL.BACKBONE.BN_INIT_GAMMA": _FINITE,
     "MODEL.BACKBONE.SLOWFAST.BETA": Rule("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "MODEL.BACKBONE.STEM_POOL_PADDING": _number_of(0, 1),
+    "MODEL.BACKBONE.LAST_STRIDE": _number_of(1, 2),
+    "MODEL.BACKBONE.LAST_DILATION": _number_of(1, 2),
+    "MODEL.BACKBONE.CONV4_TEMPORAL_BLOCKS": _NOT_NEGATIVE,
     "MODEL.BACKBONE.SLOWFAST.LATERAL": _one_of("tconv"),
+    "MODEL.BACKBONE.SLOWFAST.LATERAL_KERNEL": Rule(
+        "an odd number, 1 or more", lambda value: value >= 1 and value % 2 == 1
+    ),
+    "MODEL.NONLOCAL.POOL_FRAMES": _number_of(1, 2),
     "MODEL.NONLOCAL.CONV_INIT_STD": _NOT_NEGATIVE,
     "MODEL.NONLOCAL.BN_MOMENTUM": _SHARE,
     "MODEL.NONLOCAL.BN_EPSILON": _POSITIVE,

@@ -3,8 +3,8 @@
 Shapes: N clips, C channels, T frames, H x W cells, R regions over all clips, h x w output bins.
 
 Both operators treat channels independently, so the frames of a clip travel as additional channels through one call of
-torchvision's operator. No half-pixel shift (`aligned=False`) and a minimal region of one cell: the convention that the
-released weights were trained with.
+torchvision's operator. Without `aligned` there is no half-pixel shift and a minimal region of one cell: the convention
+that AlphAction's released weights were trained with.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from torchvision import ops
 
 
 def roi_align_3d(
-    features: Tensor, rois: Tensor, *, output_size: tuple[int, int], spatial_scale: float, sampling_ratio: int = 0
+    features: Tensor,
+    rois: Tensor,
+    *,
+    output_size: tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int = 0,
+    aligned: bool = False,
 ) -> Tensor:
     """Bilinear samples averaged per bin.
 
@@ -24,12 +30,13 @@ def roi_align_3d(
         output_size: bins as (h, w).
         spatial_scale: cells per pixel, 1/16 for SlowFast.
         sampling_ratio: samples per bin and axis; 0 takes as many as the bin has cells.
+        aligned: a cell's value lies in its middle (shift by half a cell), and regions may be smaller than a cell.
 
     Returns:
         [R, C, T, h, w].
     """
     frames_as_channels = features.flatten(1, 2)
-    pooled = ops.roi_align(frames_as_channels, rois, output_size, spatial_scale, sampling_ratio, aligned=False)
+    pooled = ops.roi_align(frames_as_channels, rois, output_size, spatial_scale, sampling_ratio, aligned=aligned)
     return pooled.unflatten(1, features.shape[1:3])
 
 

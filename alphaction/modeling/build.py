@@ -18,14 +18,15 @@ from alphaction.modeling.nonlocal_block import NonLocalOptions
 from alphaction.modeling.person_head import PersonHead, PersonHeadOptions
 from alphaction.modeling.pooler import RoiPooler3d
 from alphaction.modeling.postprocess import Postprocess
-from alphaction.modeling.slowfast import BODIES, NonLocalPlaces, SlowFast
+from alphaction.modeling.slowfast import BODIES, Geometry, LateralOptions, NonLocalPlaces, SlowFast
 from alphaction.structures.groups import ActionGroup
 
 logger = logging.getLogger(__name__)
 
 _AVA_GROUP_SIZES = (14, 49, 17)
+_NO_LAYERS = "PooledFeatureExtractor"
 # "MaxpoolFeatureExtractor" is the original's default, a name for which it had no extractor.
-_FEATURE_EXTRACTORS = ("2MLPFeatureExtractor", "MaxpoolFeatureExtractor")
+_FEATURE_EXTRACTORS = ("2MLPFeatureExtractor", "MaxpoolFeatureExtractor", _NO_LAYERS)
 _PREDICTORS = ("FCPredictor",)
 _POOLERS = ("align3d", "pooling3d")
 _LATERALS = ("tconv",)
@@ -67,6 +68,18 @@ def build_backbone(cfg: CfgNode) -> SlowFast:
             slow_nonlocal=_nonlocal_places(node.SLOWFAST.SLOW),
             fast_nonlocal=_nonlocal_places(node.SLOWFAST.FAST),
             nonlocal_options=nonlocal_options(cfg),
+            lateral=LateralOptions(
+                kernel=node.SLOWFAST.LATERAL_KERNEL,
+                bias=node.SLOWFAST.LATERAL_BIAS,
+                norm=node.SLOWFAST.LATERAL_NORM,
+                relu=node.SLOWFAST.LATERAL_RELU,
+            ),
+            geometry=Geometry(
+                pool_padding=node.STEM_POOL_PADDING,
+                last_stride=node.LAST_STRIDE,
+                last_dilation=node.LAST_DILATION,
+                conv4_temporal_blocks=node.CONV4_TEMPORAL_BLOCKS,
+            ),
             recompute=node.ACTIVATION_CHECKPOINTING,
             plain=cfg.MODEL.CONVOLUTION == "plain",
             test_precision=getattr(torch, cfg.TEST.PRECISION),
@@ -83,6 +96,7 @@ def nonlocal_options(cfg: CfgNode) -> NonLocalOptions:
         zero_init=node.USE_ZERO_INIT_CONV,
         bias=not node.NO_BIAS,
         max_pool=node.USE_MAXPOOL,
+        pool_frames=node.POOL_FRAMES,
         softmax=node.USE_SOFTMAX,
         scale=node.USE_SCALE,
         bn=_batch_norm(node) if node.USE_BN else None,
@@ -99,6 +113,7 @@ def build_pooler(cfg: CfgNode) -> RoiPooler3d:
         output_size=node.POOLER_RESOLUTION,
         spatial_scale=node.POOLER_SCALE,
         sampling_ratio=node.POOLER_SAMPLING_RATIO,
+        aligned=node.POOLER_ALIGNED,
         mean_before_pooler=node.MEAN_BEFORE_POOLER,
     )
 
@@ -113,7 +128,7 @@ def build_head(cfg: CfgNode, *, dim_in: int) -> ActionHead:
     try:
         return ActionHead(
             dim_in,
-            dim=node.MLP_HEAD_DIM,
+            dim=None if node.FEATURE_EXTRACTOR == _NO_LAYERS else node.MLP_HEAD_DIM,
             num_classes=_num_classes(cfg),
             dropout=node.DROPOUT_RATE,
             interaction=interaction,
@@ -161,8 +176,8 @@ def build_person_criterion(cfg: CfgNode) -> PersonCriterion | None:
         return None
     if cfg.INPUT.SLOW_JITTER:
         logger.warning(
-            "INPUT.SLOW_JITTER moves the slow pathway's frames away from the keyframe at random: the person head learns "
-            "boxes that do not fit what it sees. Better leave it False."
+            "INPUT.SLOW_JITTER moves the slow pathway's frames away from the keyframe at random: the person head learns"
+            " boxes that do not fit what it sees. Better leave it False."
         )
     return PersonCriterion(
         {

@@ -18,17 +18,24 @@ Fusion = Literal["add", "concat"]
 
 
 class PersonFeatureHead(nn.Module):
-    """Interaction aggregation, if any, then two fully connected layers with ReLU."""
+    """Interaction aggregation, if any, then two fully connected layers with ReLU, or none.
+
+    Attributes:
+        dim_out: channels of the result.
+    """
 
     def __init__(
         self,
         dim_in: int,
-        dim: int,
+        dim: int | None,
         *,
         interaction: InteractionStructure | None = None,
         fusion: Fusion = "concat",
     ) -> None:
-        """Args: `dim_in` C, `dim` D; `fusion` is how pooled and refined feature are joined ("add" needs E = C)."""
+        """Args: `dim_in` C; `dim` D, None for no layers (D is then the joined width).
+
+        `fusion` is how pooled and refined feature are joined ("add" needs E = C).
+        """
         super().__init__()
         self.ia_structure = interaction
         self.fusion = fusion
@@ -39,6 +46,10 @@ class PersonFeatureHead(nn.Module):
             if fusion == "add" and interaction.dim_out != dim_in:
                 raise ValueError(f"fusion: got {interaction.dim_out} refined channels, 'add' needs {dim_in}, as pooled")
             dim_fused += interaction.dim_out if fusion == "concat" else 0
+        self.dim_out = dim_fused if dim is None else dim
+        self.has_layers = dim is not None
+        if dim is None:
+            return
         self.fc1 = nn.Linear(dim_fused, dim)
         self.fc2 = nn.Linear(dim, dim)
         self.relu = nn.ReLU(inplace=True)
@@ -52,7 +63,11 @@ class PersonFeatureHead(nn.Module):
         if self.ia_structure is not None:
             refined = self.ia_structure(features, memory)
             persons = persons + refined if self.fusion == "add" else torch.cat([persons, refined], dim=1)
-        return self.relu(self.fc2(self.relu(self.fc1(persons))))
+        return self.hidden(persons)
+
+    def hidden(self, persons: Tensor) -> Tensor:
+        """The layers after the features were joined, if there are any: [R, joined width] to [R, D]."""
+        return self.relu(self.fc2(self.relu(self.fc1(persons)))) if self.has_layers else persons
 
 
 class ActionPredictor(nn.Module):
@@ -77,7 +92,7 @@ class ActionHead(nn.Module):
         self,
         dim_in: int,
         *,
-        dim: int,
+        dim: int | None,
         num_classes: int,
         dropout: float = 0.0,
         interaction: InteractionStructure | None = None,
@@ -86,7 +101,7 @@ class ActionHead(nn.Module):
         """Args: `dim_in` C, `dim` D, `num_classes` K; `dropout` is a probability; see `PersonFeatureHead`."""
         super().__init__()
         self.feature_extractor = PersonFeatureHead(dim_in, dim, interaction=interaction, fusion=fusion)
-        self.predictor = ActionPredictor(dim, num_classes=num_classes, dropout=dropout)
+        self.predictor = ActionPredictor(self.feature_extractor.dim_out, num_classes=num_classes, dropout=dropout)
 
     def forward(self, features: RoiFeatures, memory: MemoryWindow | None = None) -> Tensor:
         """Logits [R, K]; `memory` as in `InteractionStructure`."""

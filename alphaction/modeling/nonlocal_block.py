@@ -21,7 +21,8 @@ class NonLocalOptions:
         init_std: standard deviation of fresh convolutions.
         zero_init: the last convolution begins at 0, so that a fresh block is the identity.
         bias: convolutions have a bias.
-        max_pool: keys and values are pooled 1 x 2 x 2.
+        max_pool: keys and values are pooled, 2 x 2 cells of `pool_frames` frames to one.
+        pool_frames: see there.
         softmax: soft-max weights; False: dot products divided by Q.
         scale: dot products are divided by sqrt(inner channels) before the soft-max.
         bn: batch norm of the result; None: no batch norm.
@@ -31,6 +32,7 @@ class NonLocalOptions:
     zero_init: bool = False
     bias: bool = True
     max_pool: bool = True
+    pool_frames: int = 1
     softmax: bool = True
     scale: bool = True
     bn: BatchNormOptions | None = field(default_factory=BatchNormOptions)
@@ -48,7 +50,7 @@ class NonLocalBlock(nn.Module):
         self.phi = Conv3d(dim, dim_inner, 1, bias=options.bias)
         self.g = Conv3d(dim, dim_inner, 1, bias=options.bias)
         self.out = Conv3d(dim_inner, dim, 1, bias=options.bias)
-        self.pool = nn.MaxPool3d((1, 2, 2)) if options.max_pool else nn.Identity()
+        self.pool = nn.MaxPool3d((options.pool_frames, 2, 2)) if options.max_pool else nn.Identity()
         self.bn = nn.Identity() if options.bn is None else options.bn.make(dim)
         self._initialise()
 

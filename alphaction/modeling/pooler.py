@@ -23,6 +23,7 @@ class RoiPooler3d:
         output_size: S.
         spatial_scale: cells per pixel.
         sampling_ratio: samples per bin and axis ("align3d"); 0 = adaptive.
+        aligned: shifted by half a cell ("align3d"), see `roi_align_3d`.
         mean_before_pooler: the temporal mean is taken of the maps (cheap); False: of the pooled bins.
     """
 
@@ -33,6 +34,7 @@ class RoiPooler3d:
         output_size: int = 7,
         spatial_scale: float = 1 / 16,
         sampling_ratio: int = 0,
+        aligned: bool = False,
         mean_before_pooler: bool = True,
     ) -> None:
         if kind not in ("align3d", "pooling3d"):
@@ -41,6 +43,7 @@ class RoiPooler3d:
         self.output_size = (output_size, output_size)
         self.spatial_scale = spatial_scale
         self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
         self.mean_before_pooler = mean_before_pooler
 
     def __call__(self, maps: Sequence[Tensor | None], boxes: Sequence[Boxes]) -> Tensor:
@@ -80,6 +83,7 @@ class RoiPooler3d:
                 output_size=self.output_size,
                 spatial_scale=self.spatial_scale,
                 sampling_ratio=self.sampling_ratio,
+                aligned=self.aligned,
             )
         else:
             pooled = roi_pool_3d(features, rois, output_size=self.output_size, spatial_scale=self.spatial_scale)

@@ -7,7 +7,7 @@
 Shapes: N clips, T frames of the slow pathway, a (ALPHA) fast frames per slow frame, w channels after the slow stem,
 b (BETA) the ratio of fast to slow channels. (+): a lateral connection samples the fast features at the slow frames and
 appends them to the slow channels. The last stage dilates instead of striding. The stem's pooling has no padding, so a
-side of 256 pixels has 63 cells after it.
+side of 256 pixels has 63 cells after it. `Geometry` and `LateralOptions` have what other projects' networks do instead.
 
 Module names are those of the released weight files: `res_nl1.res_0.btnk.conv1.conv`, `Tconv1.conv`.
 """
@@ -27,11 +27,9 @@ from alphaction.modeling.recompute import recomputed
 
 NUM_STAGES = 4
 _EXPANSION = 4  # output channels of a residual block per inner channel
-_STRIDES = (1, 2, 2, 1)
-_DILATIONS = (1, 1, 1, 2)
+_STRIDES = (1, 2, 2)  # the last stage's is in `Geometry`
 _SLOW_KERNELS = (1, 1, 3, 3)  # temporal, per stage
 _FAST_KERNELS = (3, 3, 3, 3)
-_LATERAL_KERNEL = 5
 _LATERAL_RATIO = 2  # lateral channels per fast channel
 _GROUP_FRAMES = 4
 
@@ -61,6 +59,38 @@ BODIES = {
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """Where networks of one body differ; the defaults are AlphAction's.
+
+    Attributes:
+        pool_padding: cells around the map for the stem's pooling, 0 or 1.
+        last_stride, last_dilation: of the last stage, in height and width.
+        conv4_temporal_blocks: so many blocks of the third stage, the first ones, see more than one frame; 0: all.
+    """
+
+    pool_padding: int = 0
+    last_stride: int = 1
+    last_dilation: int = 2
+    conv4_temporal_blocks: int = 0
+
+
+@dataclass(frozen=True)
+class LateralOptions:
+    """What a lateral connection consists of; the defaults are AlphAction's.
+
+    Attributes:
+        kernel: frames that its convolution sees, an odd number.
+        bias: whether the convolution has one.
+        norm, relu: whether a batch norm and a ReLU follow.
+    """
+
+    kernel: int = 5
+    bias: bool = True
+    norm: bool = False
+    relu: bool = False
+
+
+@dataclass(frozen=True)
 class NonLocalPlaces:
     """Where a pathway has non-local blocks: `conv3` the second stage, `conv4` the third; `group_conv3` attends within
     runs of four frames in the second stage."""
@@ -81,18 +111,22 @@ class FeatureMaps(NamedTuple):
 
 
 class LateralConnection(nn.Module):
-    """From fast to slow: one convolution over time, strided to the slow frames, with a bias and nothing after it."""
+    """From fast to slow: one convolution over time, strided to the slow frames, and what `LateralOptions` adds."""
 
-    def __init__(self, dim: int, *, alpha: int) -> None:
+    def __init__(self, dim: int, *, alpha: int, options: LateralOptions, bn: BatchNormOptions) -> None:
         super().__init__()
-        kernel, padding = (_LATERAL_KERNEL, 1, 1), (_LATERAL_KERNEL // 2, 0, 0)
+        dim_out, frames = _LATERAL_RATIO * dim, options.kernel
         self.conv = he_initialised(
-            Conv3d(dim, _LATERAL_RATIO * dim, kernel, stride=(alpha, 1, 1), padding=padding, bias=True)
+            Conv3d(dim, dim_out, (frames, 1, 1), stride=(alpha, 1, 1), padding=(frames // 2, 0, 0), bias=options.bias)
         )
+        self.bn = bn.make(dim_out) if options.norm else None
+        self.relu = options.relu
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, a T, H, W] to [N, 2 C, T, H, W]."""
-        return self.conv(x)
+        if self.bn is not None:
+            return self.conv.normed(x, self.bn, relu=self.relu)
+        return self.conv(x).relu_() if self.relu else self.conv(x)
 
 
 class Pathway(nn.Module):
@@ -107,6 +141,7 @@ class Pathway(nn.Module):
         bn: batch norm of the residual network.
         nonlocal_places: where non-local blocks stand.
         nonlocal_options: how they work.
+        geometry: strides, dilation and padding.
         recompute: in training, activations within blocks are computed again in the backward pass instead of kept.
     """
 
@@ -121,6 +156,7 @@ class Pathway(nn.Module):
         bn: BatchNormOptions,
         nonlocal_places: NonLocalPlaces,
         nonlocal_options: NonLocalOptions,
+        geometry: Geometry,
         recompute: bool = False,
     ) -> None:
         super().__init__()
@@ -129,7 +165,9 @@ class Pathway(nn.Module):
             Conv3d(3, width, (stem_kernel, 7, 7), stride=(1, 2, 2), padding=(stem_kernel // 2, 3, 3), bias=False)
         )
         self.bn1 = bn.make(width)
-        self.maxpool1 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2))
+        edge = geometry.pool_padding
+        self.maxpool1 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, edge, edge))
+        strides, dilations = (*_STRIDES, geometry.last_stride), (1, 1, 1, geometry.last_dilation)
         nonlocal_every = (
             0,
             2 if nonlocal_places.conv3 else 0,
@@ -144,8 +182,9 @@ class Pathway(nn.Module):
                 inner,
                 depth=body.depths[i],
                 temporal_kernel=temporal_kernels[i],
-                stride=_STRIDES[i],
-                dilation=_DILATIONS[i],
+                temporal_blocks=geometry.conv4_temporal_blocks if i == 2 else 0,
+                stride=strides[i],
+                dilation=dilations[i],
                 bn=bn,
                 nonlocal_every=nonlocal_every[i],
                 nonlocal_options=nonlocal_options,
@@ -175,6 +214,7 @@ def _make_stage(
     *,
     depth: int,
     temporal_kernel: int,
+    temporal_blocks: int,
     stride: int,
     dilation: int,
     bn: BatchNormOptions,
@@ -190,7 +230,7 @@ def _make_stage(
             dim_in if i == 0 else dim_out,
             dim_inner,
             dim_out,
-            temporal_kernel=temporal_kernel,
+            temporal_kernel=temporal_kernel if not temporal_blocks or i < temporal_blocks else 1,
             stride=stride if i == 0 else 1,
             dilation=dilation,
             bn=bn,
@@ -213,6 +253,7 @@ class SlowFast(nn.Module):
         bn: batch norm of the residual networks.
         slow_nonlocal, fast_nonlocal: where each pathway has non-local blocks.
         nonlocal_options: how non-local blocks work.
+        lateral, geometry: where networks of other projects differ.
         recompute: less memory in training: only the blocks' inputs are kept for the backward pass, the rest is
             computed again there.
         plain: convolutions as written (`Conv3d.plain`).
@@ -235,6 +276,8 @@ class SlowFast(nn.Module):
         slow_nonlocal: NonLocalPlaces | None = None,
         fast_nonlocal: NonLocalPlaces | None = None,
         nonlocal_options: NonLocalOptions | None = None,
+        lateral: LateralOptions | None = None,
+        geometry: Geometry | None = None,
         recompute: bool = False,
         plain: bool = False,
         test_precision: torch.dtype = torch.float32,
@@ -254,6 +297,7 @@ class SlowFast(nn.Module):
             "body": body,
             "bn": bn or BatchNormOptions(),
             "nonlocal_options": nonlocal_options or NonLocalOptions(),
+            "geometry": geometry or Geometry(),
             "recompute": recompute,
         }
         fast_dims = (fast_width, *(_EXPANSION * fast_width * 2**i for i in range(NUM_STAGES - 1)))
@@ -277,9 +321,9 @@ class SlowFast(nn.Module):
                 **common,
             )
             for i, dim in enumerate(fast_dims, start=1):
-                lateral = LateralConnection(dim, alpha=alpha)
+                connection = LateralConnection(dim, alpha=alpha, options=lateral or LateralOptions(), bn=common["bn"])
                 # Without a slow pathway nothing reads them; weight files hold them all the same.
-                self.fast.add_module(f"Tconv{i}", lateral.requires_grad_(slow))
+                self.fast.add_module(f"Tconv{i}", connection.requires_grad_(slow))
         for module in self.modules():
             if isinstance(module, Conv3d):
                 module.plain = plain
