@@ -2,7 +2,7 @@
 
 The same picture as the exact way (`dataset.clip_canvas.RgbCanvas`), computed in floats instead of by 8-bit steps:
 colours are kept at half the resolution until they are resized with the frame (as the exact way spreads them), and
-nothing is rounded in between.
+pixels are rounded once, before colours are changed.
 
 Shapes: n clips of one geometry, P frames of a clip, H x W pixels of the planes, h x w pixels of a clip.
 """
@@ -102,13 +102,17 @@ def _pixels(luma: Tensor, chroma: Tensor, layouts: Sequence[PlaneLayout]) -> Ten
         # Bilinear without smoothing, as the exact way.
         resized = [F.interpolate(x, size, mode="bilinear", align_corners=False) for x in (luma, chroma)]
         yuv = torch.cat(resized, dim=1)
+    coloured = (yuv[:, 1:] - 128).abs_().clamp_(max=1)
+    yuv = torch.cat([yuv, coloured], dim=1)
     matrix, offset = (x.to(yuv) for x in _to_rgb(layouts[0].matrix, full_range=layouts[0].full_range))
     rgb = torch.einsum("ij,njhw->nihw", matrix, yuv).add_(offset[:, None, None]).clamp_(0, 255)
     rgb = rgb.unflatten(0, (count, frames))
     colors = [layout.color for layout in layouts]
     if any(color is not None for color in colors):
         change = torch.tensor([color or (0, 0, 0) for color in colors], dtype=torch.float32).to(rgb)
-        rgb = _recolored(rgb, change)
+        rgb = _recolored(
+            rgb.round_(), change
+        )  # to 8 bit first: what is grey by then has the hue red, as in the exact way
     return rgb
 
 
@@ -132,9 +136,10 @@ def _doubled(chroma: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _to_rgb(matrix: int, *, full_range: bool) -> tuple[Tensor, Tensor]:
-    """[3, 3] and [3]: RGB = matrix @ YUV + offset, all in 0..255.
+    """[3, 5] and [3]: RGB = matrix @ (Y, U, V, whether U is not 128, whether V is not) + offset, all in 0..255.
 
-    libav rounds every product down, so that its pixels are half a level darker for each; so are these.
+    libav rounds every product down, so that its pixels are half a level darker for each one that is not whole; so are
+    these. Without colour (U = 128) there is nothing to round.
     """
     red, blue = _LUMA_SHARES.get(matrix, _BT601)
     green = 1 - red - blue
@@ -143,8 +148,9 @@ def _to_rgb(matrix: int, *, full_range: bool) -> tuple[Tensor, Tensor]:
     rows = torch.tensor(
         [[luma, 0.0, to_red], [luma, -to_blue * blue / green, -to_red * red / green], [luma, to_blue, 0.0]]
     )
-    rounded_down = ((rows != 0) & (rows != 1)).sum(dim=1) / 2
-    return rows, -rows @ torch.tensor([black, 128.0, 128.0]) - rounded_down
+    rounded_down = ((rows != 0) & (rows != 1)) / 2
+    offset = -rows @ torch.tensor([black, 128.0, 128.0]) - rounded_down[:, 0]
+    return torch.cat([rows, -rounded_down[:, 1:]], dim=1), offset
 
 
 def _recolored(rgb: Tensor, change: Tensor) -> Tensor:

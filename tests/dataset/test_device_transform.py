@@ -77,6 +77,14 @@ def test_the_mean_difference_from_the_exact_way_is_small(color, flip):
     assert abs((exact - device).mean()) < 0.5
 
 
+@pytest.mark.parametrize("color", COLORS)
+def test_grey_pictures(color):
+    """An infrared camera's: grey has no hue of its own, and the exact way takes it for red."""
+    grey = np.repeat(photo(180, 320).mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+    exact, device = both_ways([frame_of(grey)], ClipTransform(min_size=128, max_size=464), color=color)
+    assert np.abs(exact - device).mean() < 0.8
+
+
 @pytest.mark.parametrize(("size", "bound"), [((60, 87), 0.6), ((61, 88), 1.0), ((87, 61), 1.5), ((64, 64), 0.6)])
 @pytest.mark.parametrize("min_size", [32, 61, 96])
 def test_odd_sizes_and_enlarging(size, bound, min_size):
