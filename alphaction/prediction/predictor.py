@@ -182,13 +182,15 @@ class Predictor:
             self._warn_of_objects("the person head")
             return None
         if choice == "detector":
-            return DetectedPersons(self._load_detector(), objects=self.network.max_objects > 0)
+            detector, network = self._load_detector(), self.network
+            needs_objects = network.max_objects > 0 and (detector.objects or not network.allow_no_objects)
+            return DetectedPersons(detector, objects=needs_objects)
         self._warn_of_objects("a file")
         is_file = isinstance(video, (str, os.PathLike))
         return FilePersons(choice, video=pathlib.PurePath(str(video)).stem if is_file else "")
 
     def _warn_of_objects(self, what: str) -> None:
-        if self.network.max_objects:
+        if self.network.max_objects and not self.network.allow_no_objects:
             logger.warning(
                 "The network looks at objects ('O' blocks), but boxes come from %s, which tells of none: it sees no "
                 "objects, and scores will be lower. --boxes detector finds objects, too.",

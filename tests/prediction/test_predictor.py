@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from alphaction.engine.predict import predict, predict_with_memory
 from alphaction.engine.testing.build import build_memory
 from alphaction.errors import CheckpointError, ConfigError, UserError
 from alphaction.prediction.boxes.persons import Seen
-from alphaction.structures import MemorySpan
+from alphaction.preparation.detect_models import Detector
+from alphaction.structures import Boxes, MemorySpan
 
 TIMES = (0.5, 1.0, 1.5)
 VIDEO = "yard"
@@ -62,9 +64,6 @@ def test_scores_are_those_of_testing(config, video, tmp_path, blocks, frame_rate
 
 def _tested(tree, dataset, network, objects):
     """As test_net.py predicts, with the objects put into its batches."""
-    from dataclasses import replace
-
-    from alphaction.structures import Boxes
 
     def batches():
         for batch in build_loader(tree, dataset, train=False):
@@ -215,3 +214,17 @@ def test_the_person_head_finds_the_persons(config, video, tmp_path):
     best = max(person.box_score for person in persons)
     with predictor(video, detect_rate=2.0, start=0.5, duration=1.0, box_threshold=best) as run:
         assert 1 <= sum(len(moment.persons) for moment in run) < len(persons)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_network_that_looks_at_objects_is_told_when_there_are_none(video, caplog, allowed):
+    network = replace(stand_in(), max_objects=2, allow_no_objects=allowed)
+    Predictor(network)(video, boxes=one_person()).close()
+    assert ("it sees no objects" in caplog.text) != allowed
+    predictor = Predictor(network)
+    predictor._detector = Detector(name="persons only", run=lambda pictures: [], objects=False)
+    if allowed:
+        predictor(video, boxes="detector").close()
+    else:
+        with pytest.raises(UserError, match="this detector knows persons only"):
+            predictor(video, boxes="detector")
