@@ -54,6 +54,21 @@ ALLOWED = {
         "engine",
         "preparation",
     },  # fmt: skip
+    "export": {
+        "errors",
+        "utils",
+        "config",
+        "structures",
+        "formats",
+        "modeling",
+        "dataset",
+        "evaluation",
+        "checkpoint",
+        "engine",
+        "layers",
+        "prediction",
+        "synthetic",
+    },  # fmt: skip
 }
 
 
