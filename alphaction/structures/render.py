@@ -110,9 +110,8 @@ def _pixels(luma: Tensor, chroma: Tensor, layouts: Sequence[PlaneLayout]) -> Ten
     colors = [layout.color for layout in layouts]
     if any(color is not None for color in colors):
         change = torch.tensor([color or (0, 0, 0) for color in colors], dtype=torch.float32).to(rgb)
-        rgb = _recolored(
-            rgb.round_(), change
-        )  # to 8 bit first: what is grey by then has the hue red, as in the exact way
+        # To 8 bit first: what is grey by then has the hue red, as in the exact way.
+        rgb = _recolored(rgb.round_(), change)
     return rgb
 
 
