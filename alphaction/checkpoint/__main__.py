@@ -6,8 +6,8 @@ import argparse
 import pathlib
 import sys
 
-import alphaction
 from alphaction.checkpoint.contents import read_contents
+from alphaction.config.shipped import shipped_folder
 from alphaction.engine.inspection.report import fit_table, load_report
 from alphaction.engine.script import run_script
 
@@ -62,7 +62,7 @@ def _config_files(folder: str | None) -> list[pathlib.Path]:
     """The folder's files, or those of `config_files` here or beside the package."""
     if folder is not None:
         return sorted(pathlib.Path(folder).glob("*.yaml"))
-    places = (pathlib.Path("config_files"), pathlib.Path(alphaction.__file__).resolve().parents[1] / "config_files")
+    places = (pathlib.Path("config_files"), shipped_folder())
     return next((sorted(place.glob("*.yaml")) for place in places if place.is_dir()), [])
 
 

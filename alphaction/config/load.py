@@ -8,6 +8,7 @@ from typing import Any
 
 from alphaction.config.defaults import get_cfg
 from alphaction.config.merge import Config
+from alphaction.config.shipped import find_config
 
 
 def load_config(config_file: str | os.PathLike[str], opts: Sequence[Any] = ()) -> Config:
@@ -17,7 +18,8 @@ def load_config(config_file: str | os.PathLike[str], opts: Sequence[Any] = ()) -
     SOLVER.AUTO_SCALE, a REFERENCE_BATCH of 0 becomes what it stands for: the VIDEOS_PER_BATCH before the overrides.
 
     Args:
-        config_file: a YAML file; "" for the defaults alone. It is read as data, nothing in it is ever executed.
+        config_file: a YAML file, also one of the shipped ones (`find_config`); "" for the defaults alone. It is read as
+            data, nothing in it is ever executed.
         opts: `[key, value, key, value, ...]`, values as text (command line) or as Python values.
 
     Returns:
@@ -29,7 +31,7 @@ def load_config(config_file: str | os.PathLike[str], opts: Sequence[Any] = ()) -
     """
     cfg = get_cfg()
     if os.fspath(config_file):
-        cfg.merge_from_file(config_file)
+        cfg.merge_from_file(find_config(config_file))
     batch_of_file = cfg.SOLVER.VIDEOS_PER_BATCH
     cfg.merge_from_list(opts)
     if cfg.SOLVER.AUTO_SCALE and cfg.SOLVER.REFERENCE_BATCH == 0:
