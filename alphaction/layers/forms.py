@@ -8,8 +8,8 @@
 | no batch, or a graph is being exported | "library" | - |
 
 Measured on an AMD EPYC (AVX-512, bfloat16), torch 2.15, one thread, one clip: for each of the 49 shapes of R50-4x16 at
-256 x 352 PyTorch's own choice, oneDNN on either memory layout, two-dimensional forms on single frames or on [T, H W], and
-matrix products. All convolutions of the network together take 2.41 s in PyTorch's form and 1.42 s by oneDNN on
+256 x 352 PyTorch's own choice, oneDNN on either memory layout, two-dimensional forms on single frames or on [T, H W],
+and matrix products. All convolutions of the network together take 2.41 s in PyTorch's form and 1.42 s by oneDNN on
 channels-last memory; with the best form of each shape it would be 1.40 s. docs/PERFORMANCE.md has more, and
 layers/onednn_gradients.py the forms of the gradients.
 """
