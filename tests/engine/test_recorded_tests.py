@@ -25,8 +25,8 @@ class Spy:
         model.pixel_std.copy_(torch.tensor(cfg.INPUT.PIXEL_STD).reshape(-1, 1, 1, 1))
         fill.fill_module(model, case["weight_salt"]).train()  # the test must switch to evaluation itself
         self._scores_of = build_postprocess(cfg)
-        extract = model.extract
-        model.extract = lambda batch: self._keep(self.features, extract(batch))
+        pooled = model._pooled
+        model._pooled = lambda maps, batch: self._keep(self.features, pooled(maps, batch))
         if model.needs_memory:
             structure = model.roi_heads["action"].feature_extractor.ia_structure
             structure.register_forward_hook(lambda module, given, output: self._keep(self.refined, output))

@@ -124,11 +124,11 @@ def test_a_batch_that_cannot_be_divided(config, tmp_path):
 
 UNREADABLE = """
 from alphaction.dataset import ActionDataset
-read = ActionDataset.__getitem__
-def partly(self, item):
+read = ActionDataset.__getitems__
+def one(self, item):
     {fault}
-    return read(self, item)
-ActionDataset.__getitem__ = partly
+    return read(self, [item])[0]
+ActionDataset.__getitems__ = lambda self, items: [one(self, item) for item in items]
 """
 
 
