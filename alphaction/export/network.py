@@ -37,13 +37,17 @@ class OpenNetwork(nn.Module):
     Args:
         model: is not changed. Its person head, if any, is left out.
         groups: how classes are grouped, in class order (soft-max or sigmoid).
+        pixels: type of the clips, uint8 or float32.
 
     Attributes:
         input_names: of the tensors that `forward` takes, in their order.
     """
 
-    def __init__(self, model: ActionDetector, groups: Sequence[ActionGroup]) -> None:
+    def __init__(
+        self, model: ActionDetector, groups: Sequence[ActionGroup], *, pixels: torch.dtype = torch.uint8
+    ) -> None:
         super().__init__()
+        self.pixels = pixels
         model = copy.deepcopy(model).eval().requires_grad_(False)
         self.backbone = _folded(model.backbone)
         self.pooler = model.pooler
