@@ -28,6 +28,7 @@ ALLOWED = {
     "solver": {"errors", "utils"},
     "checkpoint": {"errors", "utils"},
     "synthetic": {"errors", "utils"},
+    "weights": {"errors", "utils"},
     "preparation": {"errors", "utils", "config", "structures", "formats", "dataset", "evaluation"},
     "engine": {
         "errors",

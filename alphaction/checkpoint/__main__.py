@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 import sys
 
 from alphaction.checkpoint.contents import read_contents
-from alphaction.config.shipped import shipped_folder
-from alphaction.engine.inspection.report import fit_table, load_report
+from alphaction.engine.inspection.report import config_files, fit_table, load_report
 from alphaction.engine.script import run_script
 
 _EPILOG = """
@@ -27,7 +25,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog=_EPILOG,
     )
     inspect.add_argument(
-        "file", metavar="FILE", help="a .pth file of this program or of the original, or a Caffe2 .pkl"
+        "file", metavar="FILE", help="a weight file of this program, of the original or of a project of MODEL_ZOO.md"
     )
     inspect.add_argument(
         "--config-file",
@@ -50,20 +48,12 @@ def _inspect(args: argparse.Namespace) -> None:
     contents = read_contents(args.file)
     print(contents.text())
     if not args.config_file:
-        print(fit_table(contents, _config_files(args.config_folder)))
+        print(fit_table(contents, config_files(args.config_folder)))
         return
     fit, text = load_report(contents, args.config_file[0], args.config_file[1:])
     print(text)
     if fit.verdict != "fits":
         sys.exit(1)
-
-
-def _config_files(folder: str | None) -> list[pathlib.Path]:
-    """The folder's files, or those of `config_files` here or beside the package."""
-    if folder is not None:
-        return sorted(pathlib.Path(folder).glob("*.yaml"))
-    places = (pathlib.Path("config_files"), shipped_folder())
-    return next((sorted(place.glob("*.yaml")) for place in places if place.is_dir()), [])
 
 
 if __name__ == "__main__":

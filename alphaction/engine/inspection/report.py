@@ -17,6 +17,7 @@ from alphaction.checkpoint.matching import (
     depth_difference,
     plan_load,
 )
+from alphaction.config.shipped import FOLDER, shipped_folder
 from alphaction.engine.inspection.build import Network, network_of
 from alphaction.errors import ConfigError
 
@@ -60,6 +61,13 @@ def compare(weights: Mapping[str, Tensor], network: Network, *, source: str) -> 
         _, theirs, ours = report.shape_skipped[0]
         return Fit("all but classes", f"{theirs[0]} classes in the file, {ours[0]} here"), report
     return Fit("start", "whole backbone, another head: --transfer --no-head"), report
+
+
+def config_files(folder: str | os.PathLike[str] | None = None) -> list[pathlib.Path]:
+    """The configuration files of a folder; by default those of `config_files` here, or those that are shipped."""
+    here = pathlib.Path(FOLDER)
+    place = pathlib.Path(folder) if folder is not None else here if here.is_dir() else shipped_folder()
+    return sorted(place.glob("*.yaml"))
 
 
 def fit_table(contents: FileContents, config_files: Sequence[pathlib.Path]) -> str:
