@@ -71,15 +71,6 @@ class Case:
         return cfg
 
 
-def key_exists(cfg: CfgNode, key: str) -> bool:
-    node = cfg
-    for part in key.split("."):
-        if part not in node:
-            return False
-        node = node[part]
-    return True
-
-
 @dataclass(frozen=True)
 class Given:
     """A batch, with the memory for M blocks as ours reads it, and the same with its empty places, [N, S, Q, C]."""
@@ -214,20 +205,18 @@ def build_form(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
 
 def _ours(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
     bf16, compiled = "bf16" in name, "compiled" in name
-    cfg = case.config()
-    if compiled and key_exists(cfg, "MODEL.COMPILE"):
-        cfg = case.config("MODEL.COMPILE", True)
+    cfg = case.config(*(("TEST.PRECISION", "bfloat16") if bf16 else ()))
     given = make_batch(cfg, case)
     batch = given.batch
     model = _loaded(build_detection_model, cfg, weights, case.device)
-    if compiled and not key_exists(cfg, "MODEL.COMPILE"):
+    if compiled:
         model.backbone.compile()
     criterion, postprocess = build_criterion(cfg), build_postprocess(cfg)
     optimizer = build_optimizer(cfg, model)
 
     def scores() -> Tensor:
         model.eval()
-        with torch.inference_mode(), _arithmetic(case, bf16):
+        with torch.inference_mode():  # TEST.PRECISION is the model's own matter
             logits = model(*given.ours).logits
         return postprocess(logits)
 
