@@ -159,7 +159,7 @@ TABLE: tuple[PublicWeights, ...] = (
         for stem, value, config in (
             ("SLOWFAST_4x16_R50", "75.6", "slowfast_r50_4x16_pyslowfast"),
             ("SLOWFAST_8x8_R50", "77.0", "slowfast_r50_8x8_pyslowfast"),
-            ("SLOWONLY_4x16_R50", "72.7", "slow_r50_8x8_pyslowfast"),
+            ("SLOWONLY_4x16_R50", "72.7", "slow_r50_4x16_pyslowfast"),
             ("SLOWONLY_8x8_R50", "74.8", "slow_r50_8x8_pyslowfast"),
         )
     ),
@@ -189,7 +189,7 @@ TABLE: tuple[PublicWeights, ...] = (
         for stem, value, config in (
             ("SLOWFAST_8x8_R50", "76.4", "slowfast_r50_8x8_pytorchvideo"),
             ("SLOWFAST_8x8_R101", "77.9", "slowfast_r101_8x8_pytorchvideo"),
-            ("SLOW_8x8_R50", "74.58", "slow_r50_4x16_pytorchvideo"),
+            ("SLOW_8x8_R50", "74.58", "slow_r50_8x8_pyslowfast"),
         )
     ),
     *(
