@@ -186,6 +186,8 @@ def _normalise(content: object, path: pathlib.Path) -> dict[str, object]:
 def _with_our_names(content: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
     """The content with another project's weights under our names, and "zoo", the format that they had."""
     weights = content["model"]
+    if not isinstance(weights, caffe2.Caffe2Weights) and all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
     if is_image_network(weights):
         return {**content, "model": ImageWeights(weights), "zoo": ImageWeights.title}
     table = recognised(weights)

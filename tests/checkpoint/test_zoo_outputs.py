@@ -42,7 +42,7 @@ def _clips(case, count):
 def test_features_equal_the_recorded_ones(case):
     project, network, opts = CASES[case]
     cfg = zoo_kit.config(zoo_kit.CONFIGS[project, network], opts)
-    assert cfg.INPUT.ALPHA == META[case]["alpha"]
+    assert META[case]["alpha"] == cfg.INPUT.ALPHA
     with torch.device("meta"):
         backbone = build_backbone(cfg)
     weights = {name.removeprefix("backbone."): tensor for name, tensor in _filled(project, network).items()}

@@ -87,7 +87,9 @@ def test_a_lost_connection_is_taken_up_where_it_broke(server, tmp_path):
 
 def test_the_next_attempt_goes_on(server, tmp_path):
     server.cut = [100_000] * 4
-    with pytest.raises(CheckpointError, match=r"the connection was lost .*0\.4 MiB are in .*w\.pth\.part; the same comm"):
+    with pytest.raises(
+        CheckpointError, match=r"the connection was lost .*0\.4 MiB are in .*w\.pth\.part; the same comm"
+    ):
         _fetch(server, tmp_path / "w.pth")
     assert not (tmp_path / "w.pth").exists()
     _fetch(server, tmp_path / "w.pth")
@@ -124,7 +126,9 @@ def test_a_part_longer_than_the_file_begins_anew(server, tmp_path):
 
 
 def test_a_wrong_checksum_is_not_kept(server, tmp_path):
-    with pytest.raises(CheckpointError, match=f"its SHA-256 is {SHA}, expected one that begins with 00: damaged, or an"):
+    with pytest.raises(
+        CheckpointError, match=f"its SHA-256 is {SHA}, expected one that begins with 00: damaged, or an"
+    ):
         _fetch(server, tmp_path / "w.pth", sha256="00")
     assert list(tmp_path.iterdir()) == []
 
