@@ -22,6 +22,7 @@ from alphaction.config.defaults import get_cfg
 from alphaction.config.merge import merge_mapping
 from alphaction.dataset.build import clip_sampling
 from alphaction.dataset.transforms import ClipTransform
+from alphaction.engine.testing.build import check_test_precision
 from alphaction.errors import CheckpointError, ConfigError
 from alphaction.formats.label_files import ClassSource, read_classes
 from alphaction.modeling import action_groups, build_detection_model, build_postprocess
@@ -57,9 +58,10 @@ def build_network(
     Raises:
         UserError: something is missing, damaged, or one does not fit the other.
     """
-    network, _ = network_and_configuration(
+    network, cfg = network_and_configuration(
         checkpoint, config=config, classes=classes, device=device, options=options, batch_size=batch_size
     )
+    check_test_precision(cfg.TEST.PRECISION, network.device, what="Predictions")
     return network
 
 

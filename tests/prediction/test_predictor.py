@@ -178,6 +178,21 @@ def test_the_configuration_leads_to_its_weights(config, tmp_path):
         Predictor.from_checkpoint(None)
 
 
+def test_the_backbone_computes_in_the_precision_of_testing(config, video, tmp_path, caplog):
+    caplog.set_level("INFO", logger="alphaction")
+    checkpoint = save_network(tmp_path, config)
+    scores = []
+    for precision in ("float32", "bfloat16"):
+        predictor = Predictor.from_checkpoint(checkpoint, options=["TEST.PRECISION", precision])
+        with predictor(video, boxes=one_person(), start=0.5, duration=1.0) as run:
+            scores.append(np.stack([person.scores for moment in run for person in moment.persons]))
+        line = "Predictions compute the backbone in bfloat16 (TEST.PRECISION)"
+        assert (line in caplog.text) == (precision == "bfloat16")
+    assert 0 < np.abs(scores[0] - scores[1]).max() < 0.02
+    with pytest.raises(ConfigError, match="TEST.PRECISION: got float16, in which processors compute more slowly"):
+        Predictor.from_checkpoint(checkpoint, device="cpu", options=["TEST.PRECISION", "float16"])
+
+
 def test_wrong_choices_are_told(config, video, tmp_path):
     predictor = Predictor(stand_in(), detector_weights=str(tmp_path / "none.pth"))
     with pytest.raises(ConfigError, match="this network has no person head"):

@@ -41,7 +41,7 @@ class Tester:
         Args:
             facts: for the report of a test.
         """
-        _check_precision(cfg.TEST.PRECISION, device)
+        check_test_precision(cfg.TEST.PRECISION, device)
         self._cfg = cfg
         self._facts = facts or ReportFacts()
         self._processes = processes
@@ -149,8 +149,13 @@ class Tester:
         )
 
 
-def _check_precision(name: str, device: torch.device) -> None:
-    """
+def check_test_precision(name: str, device: torch.device, *, what: str = "Tests and validations") -> None:
+    """Checks TEST.PRECISION, and tells of one that is not float32.
+
+    Args:
+        name: the key's value.
+        what: who computes in it, for the log.
+
     Raises:
         ConfigError: the device cannot compute in this precision, or is slower than in float32.
     """
@@ -165,7 +170,7 @@ def _check_precision(name: str, device: torch.device) -> None:
             f"TEST.PRECISION: got bfloat16, which {torch.cuda.get_device_name(device)} cannot do; expected float16 or "
             "float32"
         )
-    logger.info("Tests and validations compute the backbone in %s (TEST.PRECISION)", name)
+    logger.info("%s compute the backbone in %s (TEST.PRECISION)", what, name)
 
 
 def build_memory(
