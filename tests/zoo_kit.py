@@ -14,7 +14,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Project -> network -> name -> shape.
 NAMES = json.loads(gzip.decompress((ROOT / "tests" / "golden" / "zoo_names.json.gz").read_bytes()))
 # A network for whole clips: what its last stage does instead of dilating.
-WHOLE_CLIPS = ["MODEL.BACKBONE.LAST_STRIDE", 2, "MODEL.BACKBONE.LAST_DILATION", 1]
+WHOLE_CLIPS = [
+    *("MODEL.BACKBONE.LAST_STRIDE", 2),
+    *("MODEL.BACKBONE.LAST_DILATION", 1),
+    *("MODEL.ROI_ACTION_HEAD.POOLER_SCALE", 1 / 32),
+]
 # (project, network) -> configuration file.
 CONFIGS = {
     ("pyslowfast", "Kinetics/SLOWFAST_4x16_R50"): "slowfast_r50_4x16_pyslowfast",

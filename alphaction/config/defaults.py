@@ -36,6 +36,9 @@ _C.INPUT.FRAME_RATE = 25.0
 _C.INPUT.TAU = 8
 # The fast pathway takes ALPHA times as many, every TAU / ALPHA-th; TAU is a multiple of ALPHA.
 _C.INPUT.ALPHA = 8
+# Ours. Which of each TAU sampled frames is the slow one: "middle" (the original), "first" (mmaction2), or "spread":
+# evenly from the first sampled frame to the last (PySlowFast, PyTorchVideo). With SLOW_JITTER "middle" only.
+_C.INPUT.SLOW_FRAMES = "middle"
 # Training: True shifts the slow pathway's frames at random within TAU.
 _C.INPUT.SLOW_JITTER = False
 # Training: True changes hue, saturation and brightness at random, one draw per clip.

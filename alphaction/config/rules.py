@@ -137,6 +137,7 @@ RULES: dict[str, Rule] = {
     "INPUT.HUE_JITTER": Rule("0 to 180", lambda value: 0 <= value <= 180),
     "INPUT.SAT_JITTER": _SHARE,
     "INPUT.VAL_JITTER": _SHARE,
+    "INPUT.SLOW_FRAMES": _one_of("middle", "first", "spread"),
     "INPUT.TRANSFORM": _one_of("exact", "device"),
     "DATASETS.TRAIN": _NAMES,
     "DATASETS.TEST": _NAMES,

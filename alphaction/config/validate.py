@@ -41,7 +41,7 @@ def validate(cfg: CfgNode, *, world_size: int = 1) -> None:
     # A key that is wrong by itself says nothing about those beside it.
     wrong = {line.partition(":")[0] for line in faults}
     values.update({key: defaults[key] for key in wrong & defaults.keys()})
-    for check in (_classes, _pathways, _person_head, _sizes, _interaction):
+    for check in (_classes, _pathways, _other_projects, _person_head, _sizes, _interaction):
         faults += [fault.line for fault in check(values) if not wrong.intersection(fault.keys)]
     for key in ("SOLVER.VIDEOS_PER_BATCH", "TEST.VIDEOS_PER_BATCH"):
         if key not in wrong and values[key] % world_size:
@@ -134,6 +134,22 @@ def _pathways(values: _Values) -> _Faults:
     elif not frames % tau:
         for pathway, count in (("SLOW", frames // tau), ("FAST", frames // tau * alpha)):
             yield from _frame_groups(values, pathway, count)
+
+
+def _other_projects(values: _Values) -> _Faults:
+    """Keys with which networks of other projects are described."""
+    jitter, frames = "INPUT.SLOW_JITTER", "INPUT.SLOW_FRAMES"
+    if values[jitter] and values[frames] != "middle":
+        yield _Fault(f'{frames}: got {shown(values[frames])}, expected "middle" with {jitter} True', (jitter, frames))
+    stride, scale, active = (
+        "MODEL.BACKBONE.LAST_STRIDE",
+        "MODEL.ROI_ACTION_HEAD.POOLER_SCALE",
+        "MODEL.ROI_PERSON_HEAD.ACTIVE",
+    )
+    if values[stride] == 2 and values[scale] == 1 / 16:
+        yield _Fault(f"{scale}: got 0.0625, expected 0.03125 (1/32) with {stride} 2", (scale, stride))
+    if values[stride] == 2 and values[active]:
+        yield _Fault(f"{stride}: got 2, expected 1 with {active} True", (stride, active))
 
 
 def _person_head(values: _Values) -> _Faults:

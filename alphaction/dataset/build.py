@@ -311,6 +311,7 @@ def clip_sampling(cfg: CfgNode) -> ClipSampling:
         frame_rate=clip.FRAME_RATE,
         slow=pathways.SLOW.ACTIVE or not slowfast,
         fast=pathways.FAST.ACTIVE or not slowfast,
+        slow_frames=clip.SLOW_FRAMES,
     )
 
 

@@ -18,8 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import torch
+
+SlowFrames = Literal["middle", "first", "spread"]
 
 TIE = 1e-6  # seconds: two frames whose distances to a time differ by less are equally near
 
@@ -35,6 +39,7 @@ class ClipSampling:
         alpha: fast frames per slow frame (INPUT.ALPHA).
         frame_rate: window positions per second of time (INPUT.FRAME_RATE); 0 counts the source's own frames.
         slow, fast: whether the pathway is in use.
+        slow_frames: which of the sampled frames are the slow ones, see `slow_positions` (INPUT.SLOW_FRAMES).
     """
 
     frame_num: int
@@ -44,6 +49,7 @@ class ClipSampling:
     frame_rate: float = 25.0
     slow: bool = True
     fast: bool = True
+    slow_frames: SlowFrames = "middle"
 
     def __post_init__(self) -> None:
         for name in ("frame_num", "sample_rate", "tau", "alpha"):
@@ -67,7 +73,8 @@ class ClipSampling:
         """Window positions of the slow pathway's frames, int64 [T_slow]; empty when the pathway is off."""
         if not self.slow:
             return np.zeros(0, dtype=np.int64)
-        return window_indices(self.frame_num, self.sample_rate)[slow_positions(self.frame_num, self.tau, shift)]
+        chosen = slow_positions(self.frame_num, self.tau, shift, which=self.slow_frames)
+        return window_indices(self.frame_num, self.sample_rate)[chosen]
 
     def fast_window(self) -> np.ndarray:
         """Window positions of the fast pathway's frames, int64 [T_fast]; empty when the pathway is off."""
@@ -81,16 +88,23 @@ def window_indices(frame_num: int, sample_rate: int) -> np.ndarray:
     return np.arange(frame_num, dtype=np.int64) * sample_rate + (sample_rate - 1) // 2
 
 
-def slow_positions(frame_num: int, tau: int, shift: int = 0) -> np.ndarray:
-    """The slow pathway's frames among the sampled ones: (tau - 1) // 2 + shift + k tau, int64 [T_slow].
+def slow_positions(frame_num: int, tau: int, shift: int = 0, *, which: SlowFrames = "middle") -> np.ndarray:
+    """The slow pathway's frames among the sampled ones, int64 [T_slow].
 
     Args:
+        which: "middle": (tau - 1) // 2 + shift + k tau; "first": shift + k tau; "spread": evenly from the first to the
+            last sampled frame, and then moved by shift.
         shift: random move of the pathway in sampled frames (INPUT.SLOW_JITTER), see `slow_shift_range`. The number of
             frames does not depend on it (the last sampled frame repeats where it must).
     """
     centre = (tau - 1) // 2
     count = len(range(centre, frame_num, tau))
-    return np.clip(np.arange(count, dtype=np.int64) * tau + centre + shift, 0, frame_num - 1)
+    if which == "spread":
+        # In float32, as PySlowFast and PyTorchVideo compute it: a frame may depend on the last bit.
+        places = torch.linspace(0, frame_num - 1, count).long().numpy()
+    else:
+        places = np.arange(count, dtype=np.int64) * tau + (centre if which == "middle" else 0)
+    return np.clip(places + shift, 0, frame_num - 1)
 
 
 def slow_shift_range(tau: int) -> tuple[int, int]:

@@ -28,6 +28,7 @@ OURS = {
     "QUIRKS.RANDOM_CHOICE_IN_TEST": False,
     "INPUT.FRAME_RATE": 25.0,
     "INPUT.TRANSFORM": "exact",
+    "INPUT.SLOW_FRAMES": "middle",
     "DATASETS.ON_ERROR": "raise",
     "TEST.BOXES": "auto",
     "TEST.PRECISION": "float32",

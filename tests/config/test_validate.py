@@ -103,6 +103,7 @@ REFUSED = [
     ("INPUT.VAL_JITTER", -0.1, "0 to 1"),
     ("DATASETS.TRAIN", ("a", " "), "names that are not empty"),
     ("DATASETS.TEST", ("",), "names that are not empty"),
+    ("INPUT.SLOW_FRAMES", "last", 'one of "middle", "first", "spread"'),
     ("INPUT.TRANSFORM", "gpu", 'one of "exact", "device"'),
     ("DATASETS.ON_ERROR", "ignore", 'one of "raise", "skip"'),
     ("DATALOADER.NUM_WORKERS", -1, "0 or more"),
@@ -258,6 +259,18 @@ CONTRADICTIONS = {
     "groups of four frames": (
         ["INPUT.FRAME_NUM", 48, SLOWFAST + "SLOW.CONV3_GROUP_NL", True],
         "MODEL.BACKBONE.SLOWFAST.SLOW.CONV3_GROUP_NL: got True, expected False: the pathway has 6 frames, no multiple",
+    ),
+    "shifted slow frames": (
+        ["INPUT.SLOW_JITTER", True, "INPUT.SLOW_FRAMES", "spread"],
+        "INPUT.SLOW_FRAMES: got 'spread', expected \"middle\" with INPUT.SLOW_JITTER True",
+    ),
+    "scale of a coarser map": (
+        ["MODEL.BACKBONE.LAST_STRIDE", 2],
+        "MODEL.ROI_ACTION_HEAD.POOLER_SCALE: got 0.0625, expected 0.03125 (1/32) with MODEL.BACKBONE.LAST_STRIDE 2",
+    ),
+    "persons on a coarser map": (
+        [PERSONS + "ACTIVE", True, "MODEL.BACKBONE.LAST_STRIDE", 2, HEAD + "POOLER_SCALE", 1 / 32],
+        "MODEL.BACKBONE.LAST_STRIDE: got 2, expected 1 with MODEL.ROI_PERSON_HEAD.ACTIVE True",
     ),
     "alpha over tau": (["INPUT.ALPHA", 16], "INPUT.TAU: got 8, expected a multiple of INPUT.ALPHA (16)"),
     "beta": (

@@ -189,3 +189,12 @@ def test_stride_and_rate_errors() -> None:
         frame_times(1.0, np.arange(3), span=3, frame_rate=0)
     with pytest.raises(ValueError, match="num_frames: got 0"):
         index_frames(1.0, np.arange(3), span=3, fps=25, num_frames=0)
+
+
+def test_slow_frames_of_other_projects():
+    assert slow_positions(32, 4, which="middle").tolist() == [1, 5, 9, 13, 17, 21, 25, 29]
+    assert slow_positions(32, 4, which="first").tolist() == [0, 4, 8, 12, 16, 20, 24, 28]
+    assert slow_positions(32, 4, which="spread").tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
+    assert slow_positions(32, 8, which="spread").tolist() == [0, 10, 20, 31]
+    sampling = ClipSampling(frame_num=32, sample_rate=2, tau=8, alpha=8, slow_frames="spread")
+    assert sampling.slow_window().tolist() == [0, 20, 40, 62]
