@@ -101,13 +101,11 @@ def speed(
     memory = _memory(network, batch, torch.zeros(0, 0))
     inputs = _inputs(opened, batch, memory)
     window = None if memory is None or network.memory is None else _window(memory, network.memory.span)
-    clip = batch.slow if batch.slow is not None else batch.fast
-    return Speed(
-        size=(int(clip.shape[3]), int(clip.shape[4])),
-        persons=len(sample.regions),
-        network=min(_seconds(lambda: network.postprocess(network.model(batch, window).logits)) for _ in range(_PASSES)),
-        file=min(_seconds(lambda: compute(inputs)) for _ in range(_PASSES)),
-    )
+    works = (lambda: network.postprocess(network.model(batch, window).logits), lambda: compute(inputs))
+    # One after the other, so that a busy machine is as busy for both.
+    rounds = [[_seconds(work) for work in works] for _ in range(_PASSES)]
+    of_network, of_file = (min(times) for times in zip(*rounds, strict=True))
+    return Speed(_padded_size(batch), persons=len(sample.regions), network=of_network, file=of_file)
 
 
 def example(network: Network, opened: OpenNetwork, *, size: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -137,15 +135,21 @@ def _difference(network: Network, opened: OpenNetwork, compute: Compute, batch: 
     scores = network.postprocess(network.model.classify(features, window))
     inputs = _inputs(opened, batch, memory)
     file_scores, file_features = compute(inputs)
-    clip = batch.slow if batch.slow is not None else batch.fast
     return Difference(
         clips=len(batch),
         persons=len(scores),
         objects=0 if batch.objects is None else sum(map(len, batch.objects)),
-        size=(int(clip.shape[3]), int(clip.shape[4])),
+        size=_padded_size(batch),
         scores=_apart(file_scores, scores),
         features=_apart(file_features, pooled) / max(1.0, float(pooled.abs().max()) if len(pooled) else 1.0),
     )
+
+
+def _padded_size(batch: ClipBatch) -> tuple[int, int]:
+    clip = batch.slow if batch.slow is not None else batch.fast
+    if clip is None:
+        raise ValueError("batch: got no clips")
+    return int(clip.shape[3]), int(clip.shape[4])
 
 
 def _apart(ours: Tensor, theirs: Tensor) -> float:
