@@ -21,7 +21,8 @@ def persons(tmp_path, text, *, name="boxes.csv", video="yard"):
 
 def test_a_table(tmp_path):
     file = persons(tmp_path, TABLE)
-    assert file.times(0, 10, 4) == [0, 1]
+    assert file.times(0, 2.5, 4) == [0, 1]
+    assert file.times(0, 10, 4) == [0, 1, 2]  # nobody at 2 s, nor later
     seen = file.find(0.0)
     np.testing.assert_allclose(seen.boxes, [[1, 2, 30, 40], [50, 2, 70, 40]])
     np.testing.assert_allclose(seen.scores, [0.9, 0.8])
@@ -81,11 +82,28 @@ def test_moments_are_thinned_and_gaps_are_told(tmp_path):
     frames = [i / 30 for i in range(30)] + [3 + i / 30 for i in range(30)]
     file = persons(tmp_path, "".join(f"{time},0,0,9,9\n" for time in frames))
     times = file.times(0.0, 100.0, 5.0)
-    assert np.allclose(times[:5], [0, 0.2, 0.4, 0.6, 0.8]) and times[5:7] == pytest.approx([1.0, 2.8])
+    assert np.allclose(times[:5], [0, 0.2, 0.4, 0.6, 0.8]) and times[5:8] == pytest.approx([1.0, 2.0, 2.8])
     assert len(file.find(times[5]).boxes) == 0  # nobody is there any more
-    assert len(file.find(times[7]).boxes) == 1
+    assert len(file.find(times[8]).boxes) == 1
     assert file.times(3.5, 3.6, 5.0) == pytest.approx([3.5])
     assert file.find(0.0).tracks is None and file.find(0.0).scores.tolist() == [1.0]
+
+
+def test_nobody_is_there_before_the_first_and_after_the_last_moment(tmp_path, caplog):
+    file = persons(tmp_path, "".join(f"{4 + i / 4},0,0,9,9\n" for i in range(5)))
+    expected = [0, 1, 2, 3, 3.75, 4, 4.25, 4.5, 4.75, 5, 5.25]
+    assert file.times(0.0, 10.0, 4.0) == pytest.approx(expected)
+    assert file.times(0.0, np.inf, 4.0) == pytest.approx(expected)
+    assert file.times(3.6, 5.4, 4.0) == pytest.approx([4, 4.25, 4.5, 4.75, 5])
+    assert persons(tmp_path, "4,0,0,9,9\n").times(3.0, 10.0, 4.0) == pytest.approx([3, 3.75, 4, 4.25])
+    assert not caplog.text
+    assert file.times(0.0, 3.0, 4.0) == []
+    assert "its moments, 4 s to 5 s, do not lie within the video's, 0 s to 3 s: nobody is seen" in caplog.text
+
+
+def test_tracks_of_some_boxes_are_not_taken(tmp_path, caplog):
+    assert persons(tmp_path, "0,1,2,30,40,0.9,7\n1,1,2,30,40,0.9,\n").find(0.0).tracks is None
+    assert "some boxes have no track" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -97,6 +115,11 @@ def test_moments_are_thinned_and_gaps_are_told(tmp_path):
         ("a.csv", "time,x1,y1,x2\n", "the table has no column 'y2'"),
         ("a.csv", "0,1,2,3,4\n-1,1,2,3,4\n", "box 2 is -1, 1, 2, 3, 4, 1; expected numbers"),
         ("a.csv", "0,1,2,nan,4\n", "box 1 is 0, 1, 2, nan, 4, 1"),
+        ("a.csv", "0,1,2,3,4\n1,9,2,3,4\n", "box 2 is 9, 2, 3, 4; expected corners x1,y1,x2,y2 with x1 <= x2"),
+        ("a.csv", "0,0.1,0.2,0.3,0.4\n", "all boxes lie within 0..1, as shares of the picture do; expected pixels"),
+        ("a.csv", "0,1,2,3,4,1,-1\n", "got track -1, expected whole numbers from 0"),
+        ("a.csv", "0,1,2,3,4,1,0.5\n", "got track 0.5, expected whole numbers from 0"),
+        ("a.csv", "0,1,2,3,4,1,5\n1,1,2,3,4,1,5\n1,9,9,9,9,1,5\n", "track 5 has several boxes at 1 s"),
         ("a.json", "[{", "is not valid JSON"),
         ("a.json", '[{"image_id": 3, "bbox": [1, 2, 3, 4]}]', "box 1 belongs to image 3, which tells neither video"),
         ("a.json", '{"yard/1.jpg": [{"box": [1, 2, 3, 4]}]}', "box 1 is .*expected a table"),

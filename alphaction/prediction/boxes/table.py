@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from alphaction.errors import DataError
 from alphaction.prediction.boxes.persons import Seen
 from alphaction.prediction.jsonl import read_detections
 
+logger = logging.getLogger(__name__)
+
 COLUMNS = ("time", "x1", "y1", "x2", "y2", "score", "track")
 _FORMS = (
     "expected a table time,x1,y1,x2,y2[,score[,track]] (seconds and pixels), the detections.jsonl of an earlier "
@@ -26,6 +29,8 @@ _FORMS = (
     '{"image_id": "VIDEO/SECONDS", "bbox", "score"}'
 )
 _SAME = 1e-4  # seconds: times that differ by less are one moment
+_EMPTY_STEP = 1.0  # seconds: moments without persons come at least as often
+_MOST_TRACK = 2**53
 
 
 class FilePersons:
@@ -48,7 +53,8 @@ class FilePersons:
         steps = np.diff(self._rows[:, 0], prepend=-math.inf)
         self._first = np.flatnonzero(steps > _SAME)
         self._times = self._rows[self._first, 0]
-        self._tracked = bool(len(rows)) and bool(np.isfinite(rows[:, 6]).all())
+        self._path = path
+        self._tracked = self._has_tracks()
 
     def find(self, time: float, image: np.ndarray | None = None) -> Seen:
         moment = int(np.searchsorted(self._times, time - _SAME))
@@ -62,23 +68,54 @@ class FilePersons:
     def times(self, start: float, end: float, rate: float) -> list[float]:
         """The file's moments, at least 1 / rate apart.
 
-        Where the file has nothing for more than two of its usual steps, nobody is there: a moment without persons
-        follows the last one, and another comes before the next one.
+        Where the file has nothing for more than two of its usual steps, nobody is there: moments without persons begin
+        one step after the last one and end one step before the next one. So it is before the first one and, with one
+        such moment, after the last one.
         """
         inside = self._times[(self._times >= start - _SAME) & (self._times <= end + _SAME)]
+        if not len(inside):
+            logger.warning(
+                "%s: its moments, %g s to %g s, do not lie within the video's, %g s to %g s: nobody is seen",
+                *(self._path, self._times[0], self._times[-1], start, end),
+            )
         chosen: list[float] = []
         for time in inside.tolist():
             if not chosen or time - chosen[-1] >= 1 / rate - _SAME:
                 chosen.append(time)
-        if len(chosen) < 2:
-            return chosen
-        step = float(np.median(np.diff(chosen)))
-        filled = chosen[:1]
-        for time in chosen[1:]:
-            if time - filled[-1] > 2 * step + _SAME:
-                filled += [filled[-1] + step, time - step]
+        if not chosen:
+            return []
+        step = float(np.median(np.diff(chosen))) if len(chosen) > 1 else 1 / rate
+        filled: list[float] = []
+        last = start - step
+        for time in chosen:
+            if time - max(last, start) > 2 * step + _SAME:
+                filled += [*np.arange(last + step, time - step - _SAME, max(step, _EMPTY_STEP)).tolist(), time - step]
             filled.append(time)
-        return filled
+            last = time
+        return filled if end - last <= 2 * step + _SAME else [*filled, last + step]
+
+    def _has_tracks(self) -> bool:
+        """Whether the file tells who is who.
+
+        Raises:
+            DataError: it does, but not in numbers that tell persons apart.
+        """
+        tracks = self._rows[:, 6]
+        known = np.isfinite(tracks)
+        if not known.all():
+            if known.any():
+                logger.warning("%s: some boxes have no track: who is who is found out for all", self._path)
+            return False
+        wrong = np.flatnonzero((tracks < 0) | (tracks != np.floor(tracks)) | (tracks >= _MOST_TRACK))
+        if len(wrong):
+            raise DataError(f"{self._path}: got track {tracks[wrong[0]]:g}, expected whole numbers from 0")
+        moments = np.repeat(np.arange(len(self._first)), np.diff(self._first, append=len(tracks)))
+        pairs, counts = np.unique(np.stack([moments, tracks], axis=1), axis=0, return_counts=True)
+        twice = pairs[counts > 1]
+        if len(twice):
+            time, track = self._times[int(twice[0, 0])], int(twice[0, 1])
+            raise DataError(f"{self._path}: track {track} has several boxes at {time:g} s, expected one box per person")
+        return True
 
 
 def _read(path: Path, video: str) -> np.ndarray:
@@ -104,7 +141,17 @@ def _read(path: Path, video: str) -> np.ndarray:
     if len(wrong):
         shown = ", ".join(f"{value:g}" for value in values[wrong[0], :6])
         raise DataError(f"{path}: box {wrong[0] + 1} is {shown}; expected numbers time,x1,y1,x2,y2,score, time >= 0")
+    _check_corners(values[:, 1:5], path)
     return values
+
+
+def _check_corners(corners: np.ndarray, path: Path) -> None:
+    wrong = np.flatnonzero((corners[:, 2:] < corners[:, :2]).any(axis=1))
+    if len(wrong):
+        shown = ", ".join(f"{value:g}" for value in corners[wrong[0]])
+        raise DataError(f"{path}: box {wrong[0] + 1} is {shown}; expected corners x1,y1,x2,y2 with x1 <= x2, y1 <= y2")
+    if corners.min() >= 0 and corners.max() <= 1:
+        raise DataError(f"{path}: all boxes lie within 0..1, as shares of the picture do; expected pixels")
 
 
 def _from_table(text: str, path: Path) -> Iterable[list[float]]:
