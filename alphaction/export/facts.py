@@ -62,10 +62,9 @@ def facts_of(network: Network, opened: OpenNetwork, *, size: tuple[int, int] | N
     if network.memory is not None:
         span = network.memory.span
         facts["memory"] = {
-            "moments_before": span.before * span.rate,
-            "moments_after": span.after * span.rate,
-            "every": span.rate,
-            "seconds_per_moment": network.memory.step,
+            "moments_before": span.before,
+            "moments_after": span.after,
+            "seconds_between_moments": span.rate * network.memory.step,
             "persons_per_moment": span.persons,
             "channels": network.memory.channels,
             "content": _MEMORY,

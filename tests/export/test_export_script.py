@@ -54,7 +54,7 @@ def test_the_file_is_compared_on_the_test_set_and_tells_what_it_needs(checkpoint
     assert facts["inputs"]["fast"] == "uint8 [clips, 3, 8, height, width]"
     assert facts["inputs"]["memory"] == "float32 [clips, 5, 2, 576]"
     assert facts["frames"]["fast_at"] == list(range(8)) and facts["frames"]["keyframe_at"] == 4
-    assert facts["memory"]["seconds_per_moment"] == 0.5 and facts["limits"] == {"persons": 3, "objects": 2}
+    assert facts["memory"]["seconds_between_moments"] == 0.5 and facts["limits"] == {"persons": 3, "objects": 2}
     assert len(list(loaded.graph.inputs())) == 1 + len(facts["inputs"])  # and the module itself
 
 
