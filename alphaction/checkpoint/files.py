@@ -29,7 +29,7 @@ _PICKLE = b"\x80"
 ZIP, LEGACY, CAFFE2 = "PyTorch", "PyTorch before 1.6", "Caffe2 (pickled arrays)"
 # Where the weights are: with us, PySlowFast and PyTorchVideo, mmaction2.
 _WEIGHT_ENTRIES = ("model", "model_state", "state_dict")
-_PRETRAINED_FOLDER = "models/pretrained_models"
+_PUBLIC_FOLDER = "data/models/"
 
 
 def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> dict[str, Any]:
@@ -70,13 +70,19 @@ def read_checkpoint(path: str | os.PathLike[str], *, verify: bool = False) -> di
 def _check_exists(path: pathlib.Path) -> None:
     text = path.as_posix()
     if text.startswith(("http:/", "https:/")):
-        raise CheckpointError(f"{text}: weights are not downloaded by this program; save the file and give its path")
+        raise CheckpointError(
+            f"{text}: weights are not downloaded by this program while it runs; fetch the file first (`python -m "
+            "alphaction.weights get NAME`, or a browser) and give its path"
+        )
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder, expected a weight file such as {path / 'model_final.pth'}")
     if path.exists():
         return
-    if _PRETRAINED_FOLDER in text:
-        advice = "Pretrained weights are not part of the repository: MODEL_ZOO.md tells where to get this file."
+    if _PUBLIC_FOLDER in text:
+        advice = (
+            "Public weights are not part of the repository: MODEL_ZOO.md tells where to get this file "
+            "(`python -m alphaction.weights get NAME` for most)."
+        )
     else:
         advice = "Check MODEL.WEIGHT; relative paths begin at the working directory."
     raise CheckpointError(f"{path}: no such weight file (looked for {path.absolute()}). {advice}")
