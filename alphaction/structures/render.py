@@ -83,7 +83,9 @@ def _rendered(planes: ClipPlanes) -> Iterator[tuple[int, int, Tensor]]:
         luma, chroma = run.stacked()
         for first in range(0, luma.shape[1], most):
             part = slice(first, first + most)
-            pixels = _pixels(luma[:, part], chroma[:, part], run.layouts)
+            # Within autocast, too: in bfloat16 levels above 128 would be rounded to even ones.
+            with torch.autocast(planes.data.device.type, enabled=False):
+                pixels = _pixels(luma[:, part], chroma[:, part], run.layouts)
             for place, layout in enumerate(run.layouts):
                 yield clip + place, first, _oriented(pixels[place], layout).transpose(0, 1)
         clip += len(run)

@@ -182,6 +182,16 @@ def test_parts_of_a_batch_are_rendered_as_in_the_whole():
     assert batch.without_frames().frame_bytes == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_pixels_are_the_same_within_autocast(dtype):
+    """SOLVER.PRECISION: the network's arithmetic, not that of the colours."""
+    _, batch = mixed_batch()
+    with torch.autocast("cpu", dtype):
+        within = network_clips(batch, MEAN, STD)
+    for clip, expected in zip(within, network_clips(batch, MEAN, STD), strict=True):
+        assert torch.equal(clip, expected)
+
+
 def test_one_pathway():
     batch = collate([sample_of(planes_of(photo(60, 96), 40, slow=0))])
     slow, fast = network_clips(batch, MEAN, STD)
