@@ -44,7 +44,7 @@ class Form:
     Attributes:
         scores: one inference, probabilities [R, K].
         step: one training step: forward, loss, backward, SGD with momentum; the loss.
-        model: for its gradients; None where it has been converted for inference.
+        model: for its gradients.
     """
 
     name: str
@@ -215,7 +215,7 @@ def _ours(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
     optimizer = build_optimizer(cfg, model)
 
     def scores() -> Tensor:
-        model.eval()
+        _to_testing(model)
         with torch.inference_mode():  # TEST.PRECISION is the model's own matter
             logits = model(*given.ours).logits
         return postprocess(logits)
@@ -238,7 +238,7 @@ def _original(name: str, case: Case, weights: dict[str, Tensor]) -> Form:
     bf16 = "bf16" in name
 
     def scores() -> Tensor:
-        model.eval()
+        _to_testing(model)
         with torch.no_grad(), _arithmetic(case, bf16):
             logits = model(given)
         return postprocess(logits)
@@ -284,7 +284,7 @@ def _peer(name: str, case: Case) -> Form:
     labels = batch.labels.float()
 
     def scores() -> Tensor:
-        model.eval()
+        _to_testing(model)
         with torch.no_grad(), _arithmetic(case, bf16):
             return model([given.slow, given.fast], given.persons).float()
 
@@ -340,6 +340,12 @@ def _loaded(
 
 def _arithmetic(case: Case, bf16: bool) -> torch.autocast | nullcontext:
     return torch.autocast(case.device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
+
+
+def _to_testing(model: nn.Module) -> None:
+    """Once, as a test does: `eval` makes ours forget its folded weights."""
+    if model.training:
+        model.eval()
 
 
 def _step(model: nn.Module, optimizer: Optimizer, loss: Callable[[], Tensor]) -> Callable[[], Tensor]:

@@ -53,6 +53,16 @@ def test_plain_form_is_the_same_network(benchmark, structure, mode):
     assert rows[0].cost == rows[1].cost and rows[0].cost.flops > 1e6 and rows[0].cost.bytes > 1e5
 
 
+def test_weights_are_folded_once_for_all_rounds(benchmark):
+    case = case_of(benchmark, "none")
+    ours = benchmark.build_form("ours", case, benchmark.common_weights(case))
+    ours.scores()
+    cache = ours.model.backbone.slow.conv1._ready
+    made = cache._value
+    ours.scores()
+    assert made is not None and cache._value is made
+
+
 def test_other_weights_show(benchmark):
     case = case_of(benchmark, "none")
     weights = benchmark.common_weights(case)
