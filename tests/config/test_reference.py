@@ -1,5 +1,7 @@
 """The page about the keys is made of what stands beside them."""
 
+import pathlib
+
 import pytest
 
 from alphaction.config import get_cfg
@@ -46,3 +48,9 @@ def test_command(capsys):
     with pytest.raises(SystemExit):
         main(["--page", "word"])
     assert "--page takes no words" in capsys.readouterr().err
+
+
+def test_the_page_is_up_to_date():
+    page = pathlib.Path(__file__).resolve().parents[2] / "docs" / "CONFIG.md"
+    again = "python -m alphaction.config --page > docs/CONFIG.md"
+    assert page.read_text(encoding="utf-8") == reference_page(), f"the keys have changed: {again}"
