@@ -293,9 +293,10 @@ class SlowFast(nn.Module):
                 f"({body.width} slow ones * beta), expected a whole number >= 1"
             )
         self.alpha = alpha
+        bn = bn or BatchNormOptions()
         common = {
             "body": body,
-            "bn": bn or BatchNormOptions(),
+            "bn": bn,
             "nonlocal_options": nonlocal_options or NonLocalOptions(),
             "geometry": geometry or Geometry(),
             "recompute": recompute,
@@ -321,7 +322,7 @@ class SlowFast(nn.Module):
                 **common,
             )
             for i, dim in enumerate(fast_dims, start=1):
-                connection = LateralConnection(dim, alpha=alpha, options=lateral or LateralOptions(), bn=common["bn"])
+                connection = LateralConnection(dim, alpha=alpha, options=lateral or LateralOptions(), bn=bn)
                 # Without a slow pathway nothing reads them; weight files hold them all the same.
                 self.fast.add_module(f"Tconv{i}", connection.requires_grad_(slow))
         for module in self.modules():
