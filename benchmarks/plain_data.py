@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alphaction.dataset.frame_forms import FrameConverter
 from alphaction.dataset.sampling import fast_positions, slow_positions
 from alphaction.dataset.transforms import resized_size
 
@@ -104,10 +105,15 @@ class PlainPipeline:
 
 
 def decode_all(path: str) -> list[np.ndarray]:
-    """Every frame of a file, uint8 [H, W, 3] RGB."""
+    """Every frame of a file, uint8 [H, W, 3] RGB.
+
+    By one converter: `frame.to_ndarray` makes one for every frame, which in newer PyAV starts threads of its own each
+    time and takes twice as long. One thread is what is compared here.
+    """
+    converter = FrameConverter()
     with av.open(path) as container:
         container.streams.video[0].codec_context.thread_count = 1
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [converter.rgb(frame) for frame in container.decode(video=0)]
 
 
 def _recoloured(frame: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
