@@ -10,6 +10,7 @@ import pathlib
 
 from alphaction.engine.script import run_script
 from alphaction.prediction.events import EventRule
+from alphaction.prediction.frames.stream import without_password
 from alphaction.prediction.predictor import DETECT_RATE
 from alphaction.prediction.script import NetworkChoice, OutputChoice, VideoChoice, predict_to_files
 from alphaction.preparation.detect_models import DEFAULT_DETECTOR
@@ -25,7 +26,8 @@ examples:
   python predict.py --weights model.pth --webcam --detect-rate 2 INPUT.MIN_SIZE_TEST 128
   python predict.py --weights model.pth --video rtsp://camera/stream --no-video
 
-exit status: 0 written; 1 an error, see the message; 130 stopped by Ctrl-C, what is written so far is whole
+exit status: 0 written; 1 an error, see the message; 130 and 143 stopped by Ctrl-C and SIGTERM, what is written so far
+is whole
 """
 
 
@@ -50,9 +52,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--config-file", default="", metavar="FILE", help="YAML file (default: that in the checkpoint)")
     group.add_argument("--classes", default="", metavar="FILE", help="class names (default: those in the checkpoint)")
     group.add_argument("--device", default="", help="auto, cpu, cuda or cuda:N (default: MODEL.DEVICE)")
-    group.add_argument(
-        "--batch-size", type=int, default=0, metavar="N", help="clips at a time (default TEST.VIDEOS_PER_BATCH)"
-    )
+    group.add_argument("--batch-size", type=int, metavar="N", help="clips at a time (default TEST.VIDEOS_PER_BATCH)")
 
 
 def _add_persons(group: argparse._ArgumentGroup) -> None:
@@ -112,7 +112,7 @@ def main() -> None:
 
 def predict(args: argparse.Namespace) -> None:
     video = args.video if args.video is not None else args.webcam
-    name = f"camera_{video}" if isinstance(video, int) else pathlib.PurePath(video).stem or "stream"
+    name = f"camera_{video}" if isinstance(video, int) else pathlib.PurePath(without_password(video)).stem or "stream"
     folder = pathlib.Path(args.output or pathlib.Path("data/output/predict") / name)
     predict_to_files(
         NetworkChoice(

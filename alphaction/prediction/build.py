@@ -75,6 +75,8 @@ def network_and_configuration(
     batch_size: int | None = None,
 ) -> tuple[Network, CfgNode]:
     """As `build_network`, with the configuration that the network was built from."""
+    if batch_size is not None and batch_size < 1:
+        raise ConfigError(f"--batch-size: got {batch_size}, expected clips, 1 or more")
     cfg = None if config is None else load_config(config, options)
     path, content = _weights(checkpoint, cfg, options)
     if cfg is None:

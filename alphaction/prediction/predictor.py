@@ -11,7 +11,6 @@ with predictor("in.mp4", boxes="boxes.csv") as moments:
 from __future__ import annotations
 
 import logging
-import math
 import os
 import pathlib
 import stat
@@ -25,7 +24,7 @@ from alphaction.prediction.boxes.persons import OBJECT_THRESHOLD, DetectedPerson
 from alphaction.prediction.boxes.table import FilePersons
 from alphaction.prediction.build import build_network
 from alphaction.prediction.frames.source import FileSource, Source
-from alphaction.prediction.frames.stream import StreamSource, open_camera, open_url
+from alphaction.prediction.frames.stream import StreamSource, open_camera, open_url, without_password
 from alphaction.prediction.run import VideoRun
 from alphaction.prediction.settings import Network
 from alphaction.prediction.tracking import Tracker
@@ -38,6 +37,7 @@ Video = str | os.PathLike[str] | int | Source
 FindPersons = Callable[[float, np.ndarray], tuple[np.ndarray, np.ndarray] | Seen]
 
 DETECT_RATE = 4.0
+MAX_DETECT_RATE = 1000.0
 
 
 class Predictor:
@@ -127,8 +127,10 @@ class Predictor:
         Raises:
             UserError: the video or the boxes cannot be had.
         """
-        if not 0 < detect_rate < math.inf:
-            raise ConfigError(f"--detect-rate: got {detect_rate:g}, expected moments per second, above 0")
+        if not 0 < detect_rate <= MAX_DETECT_RATE:
+            raise ConfigError(
+                f"--detect-rate: got {detect_rate:g}, expected moments per second, up to {MAX_DETECT_RATE:g}"
+            )
         threshold = self.network.box_threshold if box_threshold is None else box_threshold
         if not 0 <= threshold <= 1:
             raise ConfigError(f"--box-threshold: got {threshold:g}, expected a number from 0 to 1")
@@ -157,11 +159,12 @@ class Predictor:
         if not is_stream(video):
             return FileSource(str(video), start=start, duration=duration)
         if start or duration is not None:
-            raise VideoError(f"{video}: --start and --duration are for files; a stream is watched until it ends")
+            shown = video if isinstance(video, int) else without_password(os.fspath(video))
+            raise VideoError(f"{shown}: --start and --duration are for files; a stream is watched until it ends")
         sampling = self.network.sampling
         clip = sampling.span / (sampling.frame_rate or 25.0)
         opened = open_camera(video) if isinstance(video, int) else open_url(os.fspath(video))
-        name = f"camera {video}" if isinstance(video, int) else os.fspath(video)
+        name = f"camera {video}" if isinstance(video, int) else without_password(os.fspath(video))
         return StreamSource(opened, name=name, keep=clip + 2 / detect_rate)
 
     def _persons(self, boxes: str | os.PathLike[str] | FindPersons, video: Video) -> PersonSource | None:

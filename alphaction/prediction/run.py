@@ -13,6 +13,7 @@ import numpy as np
 
 from alphaction.prediction.boxes.persons import PersonSource, Seen
 from alphaction.prediction.frames.source import FileSource, Frame, Source, tick_times
+from alphaction.prediction.frames.stream import StreamSource
 from alphaction.prediction.frames.windows import FrameWindow
 from alphaction.prediction.network import Classifier, Clip, Sight, extract
 from alphaction.prediction.records import Moment, PersonRecord
@@ -110,6 +111,11 @@ class VideoRun(Iterator[Moment]):
     @property
     def num_persons(self) -> int:
         return len(self._tracks)
+
+    @property
+    def num_dropped(self) -> int:
+        """Frames of a live source that were lost because the network was busy."""
+        return self.source.num_dropped if isinstance(self.source, StreamSource) else 0
 
     @property
     def num_frames(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import pathlib
 import tempfile
@@ -24,6 +26,8 @@ from alphaction.preparation.detect_models import DEFAULT_DETECTOR
 from alphaction.utils.logging import setup_logging
 from alphaction.utils.stop import Interrupted, StopRequest
 
+logger = logging.getLogger(__name__)
+
 #: Stages that drawing adds to those of a run.
 READ_AGAIN, DRAW, WRITE = "decode again", "draw and encode", "write records"
 
@@ -37,7 +41,7 @@ class NetworkChoice:
         config_file: "" = the configuration in the checkpoint.
         classes: file of class names; "" = those in the checkpoint.
         device: "" = as the configuration says.
-        batch_size: clips that are computed together; 0 = TEST.VIDEOS_PER_BATCH.
+        batch_size: clips that are computed together; None = TEST.VIDEOS_PER_BATCH.
         options: `[key, value, ...]`.
     """
 
@@ -45,7 +49,7 @@ class NetworkChoice:
     config_file: str = ""
     classes: str = ""
     device: str = ""
-    batch_size: int = 0
+    batch_size: int | None = None
     detector: str = DEFAULT_DETECTOR
     detector_weights: str = ""
     options: Sequence[str] = ()
@@ -110,7 +114,7 @@ def predict_to_files(network: NetworkChoice, video: VideoChoice, output: OutputC
         classes=network.classes or None,
         device=network.device or None,
         options=network.options,
-        batch_size=network.batch_size or None,
+        batch_size=network.batch_size,
         detector=network.detector,
         detector_weights=network.detector_weights,
     )
@@ -138,13 +142,15 @@ def predict_to_files(network: NetworkChoice, video: VideoChoice, output: OutputC
 
 def _check_output(video: VideoChoice, output: OutputChoice) -> None:
     """Before anything slow."""
-    if output.fps < 0:
+    if not 0 <= output.fps < math.inf:
         raise ConfigError(f"--fps: got {output.fps:g}, expected frames per second, 0 for all")
     if not 0 <= output.visual_threshold <= 1:
         raise ConfigError(f"--visual-threshold: got {output.visual_threshold:g}, expected a number from 0 to 1")
     for path in output.paths():
         if not is_stream(video.video) and os.path.realpath(path) == os.path.realpath(str(video.video)):
             raise ConfigError(f"{path}: is the video itself; give another place for the results (--output)")
+        if os.path.realpath(path) == os.path.realpath(video.boxes):
+            raise ConfigError(f"{path}: is the file of boxes itself; give another place for the results (--output)")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path.parent):
@@ -153,6 +159,9 @@ def _check_output(video: VideoChoice, output: OutputChoice) -> None:
             raise UserError(
                 f"{path.parent}: cannot be written to ({error.strerror}); give another folder (--output)"
             ) from None
+    earlier = [path.name for path in output.paths() if path.exists()]
+    if earlier:
+        logger.info("%s: earlier results are replaced (%s)", output.detections.parent, ", ".join(earlier))
 
 
 class _Writers:
@@ -269,8 +278,8 @@ def _with_bar(run: VideoRun) -> Iterator[Moment]:
 def _summary(run: VideoRun, writers: _Writers, output: OutputChoice) -> str:
     height, width = run.source.size
     lines = [
-        f"{run.source.name}: {width} x {height}, {run.source.fps:.4g} frames per second; {run.num_frames} frames "
-        f"looked at, {_count(run.num_moments, 'moment')}"
+        f"{run.source.name}: {width} x {height}, {run.source.fps:.4g} frames per second; "
+        f"{_count(run.num_frames, 'frame')} looked at, {_count(run.num_moments, 'moment')}"
     ]
     if run.num_boxes:
         lines.append(
@@ -279,11 +288,15 @@ def _summary(run: VideoRun, writers: _Writers, output: OutputChoice) -> str:
         )
     else:
         lines.append(
-            f"no person >= {run.box_threshold:g} in {run.num_frames} frames ({run.num_moments} moments): the files "
+            f"no person >= {run.box_threshold:g} in {_count(run.num_frames, 'frame')} "
+            f"({_count(run.num_moments, 'moment')}): the files "
             "are written, but show nobody. Lower --box-threshold, or give the persons with --boxes FILE"
         )
-    if run.num_late:
-        lines.append(f"{run.num_late} moments were left out to keep up with the source")
+    if run.num_late or run.num_dropped:
+        lines.append(
+            f"{_count(run.num_late, 'moment')} and {_count(run.num_dropped, 'frame')} were left out to keep up with "
+            "the source"
+        )
     lines += [f"written: {path}" for path in output.paths() if path.exists()]
     lines.append("speed by stage:")
     lines += [

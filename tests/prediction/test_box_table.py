@@ -109,7 +109,7 @@ def test_tracks_of_some_boxes_are_not_taken(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "", "has no boxes. Expected a table time,x1,y1,x2,y2"),
+        ("a.csv", "", "has no boxes; expected a table time,x1,y1,x2,y2.*VIDEO/SECONDS"),
         ("a.csv", "0,1,2,3\n", r"a.csv, line 1: got '0,1,2,3'; expected a table"),
         ("a.csv", "0,1,2,3,4\n1,a,2,3,4\n", r"a.csv, line 2: got '1,a,2,3,4'"),
         ("a.csv", "time,x1,y1,x2\n", "the table has no column 'y2'"),

@@ -107,6 +107,22 @@ def test_flags_change_what_is_written(place, tmp_path, capsys):
     assert all(len(moment.persons) == 1 for moment in moments)
 
 
+def test_earlier_results_are_replaced_and_told(place, tmp_path, capsys):
+    flags = ["--no-video", "--duration", "0.3"]
+    predict(place, place / "good.mp4", *flags, output=tmp_path)
+    assert "earlier results" not in capsys.readouterr().out
+    predict(place, place / "good.mp4", *flags, output=tmp_path)
+    line = f"{tmp_path}: earlier results are replaced (detections.jsonl, events.csv)"
+    assert line in capsys.readouterr().out
+    before = (tmp_path / "detections.jsonl").read_bytes()
+    own = ["--boxes", tmp_path / "detections.jsonl"]
+    assert "detections.jsonl: is the file of boxes itself" in refused(
+        capsys, place, place / "good.mp4", *flags, *own, output=tmp_path
+    )
+    assert (tmp_path / "detections.jsonl").read_bytes() == before
+    assert "--fps: got nan" in refused(capsys, place, place / "good.mp4", "--fps", "nan", output=tmp_path)
+
+
 def test_nobody_in_sight(place, tmp_path, capsys):
     predict(place, place / "good.mp4", "--box-threshold", "0.95", output=tmp_path)
     assert "no person >= 0.95 in 40 frames (6 moments): the files are written" in capsys.readouterr().out

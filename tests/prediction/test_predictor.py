@@ -201,9 +201,11 @@ def test_wrong_choices_are_told(config, video, tmp_path):
         predictor(video, boxes="auto")
     with pytest.raises(UserError, match="which is no file; expected auto, head, detector or a file of boxes"):
         predictor(video, boxes="detectr")
-    for wrong in ({"detect_rate": 0}, {"box_threshold": 1.5}, {"duration": 0}):
+    for wrong in ({"detect_rate": 0}, {"detect_rate": 1e9}, {"box_threshold": 1.5}, {"duration": 0}):
         with pytest.raises(ConfigError, match=f"--{next(iter(wrong)).replace('_', '-')}: got"):
             predictor(video, boxes=one_person(), **wrong)
+    with pytest.raises(ConfigError, match="--batch-size: got -3, expected clips, 1 or more"):
+        Predictor.from_checkpoint(tmp_path / "any.pth", batch_size=-3)
     with pytest.raises(UserError, match=r"asked for the time from 5 s on, but it runs from 0 to 1.88 s"):
         predictor(video, boxes=one_person(), start=5.0)
 

@@ -136,7 +136,7 @@ def _read(path: Path, video: str) -> np.ndarray:
         rows = list(_from_table(text, path))
     values = np.array(rows, np.float64).reshape(-1, len(COLUMNS))
     if not len(values):
-        raise DataError(f"{path}: has no boxes. {_FORMS.capitalize()}")
+        raise DataError(f"{path}: has no boxes; {_FORMS}")
     wrong = np.flatnonzero(~np.isfinite(values[:, :6]).all(axis=1) | (values[:, 0] < 0))
     if len(wrong):
         shown = ", ".join(f"{value:g}" for value in values[wrong[0], :6])

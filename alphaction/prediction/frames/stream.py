@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import time
 from collections import deque
@@ -205,10 +206,10 @@ def open_url(url: str) -> Opened:
         container = av.open(address, format=form, options=options, timeout=None if _is_pipe(address) else PATIENCE)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise VideoError(f"{url}: the stream cannot be opened ({reason})") from None
+        raise VideoError(f"{without_password(url)}: the stream cannot be opened ({reason})") from None
     if not container.streams.video:
         container.close()
-        raise VideoError(f"{url}: has no video track")
+        raise VideoError(f"{without_password(url)}: has no video track")
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     live = not _is_pipe(address) and not container.duration
@@ -225,6 +226,11 @@ def open_url(url: str) -> Opened:
                 yield frame.time, _smaller(np.rot90(image, turns) if turns else image)
 
     return Opened(frames(), fps=float(stream.average_rate or 0), live=live, close=container.close)
+
+
+def without_password(address: str) -> str:
+    """The address as messages and result files show it: `rtsp://user:password@camera` as `rtsp://user@camera`."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1@", address)
 
 
 def _is_pipe(address: str) -> bool:
