@@ -189,6 +189,7 @@ TABLE: tuple[PublicWeights, ...] = (
         for stem, value, config in (
             ("SLOWFAST_8x8_R50", "76.4", "slowfast_r50_8x8_pytorchvideo"),
             ("SLOWFAST_8x8_R101", "77.9", "slowfast_r101_8x8_pytorchvideo"),
+            ("SLOWFAST_16x8_R101_50_50", "78.7", "slowfast_r101_16x8_pytorchvideo"),
             ("SLOW_8x8_R50", "74.58", "slow_r50_8x8_pyslowfast"),
         )
     ),

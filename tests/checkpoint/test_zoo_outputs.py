@@ -12,6 +12,7 @@ from alphaction.checkpoint import load_weights
 from alphaction.checkpoint.zoo import converted, recognised
 from alphaction.modeling import build_detection_model, build_postprocess
 from alphaction.modeling.build import build_backbone
+from alphaction.modeling.nonlocal_block import NonLocalBlock, NonLocalOptions
 from alphaction.structures import Boxes, ClipBatch
 
 GOLDEN = np.load(zoo_kit.ROOT / "tests" / "golden" / "zoo.npz")
@@ -111,4 +112,33 @@ def test_pytorchvideos_detector_as_a_whole(name):
         theirs = network(normalised if two_paths else normalised[0], torch.cat([torch.zeros(3, 1), boxes], dim=1))
         ours = build_postprocess(cfg)(model(batch).logits)
     assert theirs.shape == (3, 80) and theirs.std() > 0.1
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-6)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_pytorchvideos_network_with_few_temporal_kernels():
+    hub = pytest.importorskip("pytorchvideo.models.hub", reason="the package pytorchvideo is not installed")
+    with torch.device("meta"):
+        theirs = hub.slowfast_16x8_r101_50_50(pretrained=False).state_dict()
+        cfg = zoo_kit.config("slowfast_r101_16x8_pytorchvideo", num_classes=400, trainable_norms=True)
+        ours = build_detection_model(cfg).state_dict()
+    result = converted(theirs, recognised(theirs))
+    assert not result.unknown
+    assert {name: t.shape for name, t in result.weights.items()} == {name: t.shape for name, t in ours.items()}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["dot_product", "softmax"])
+def test_nonlocal_block_equals_pytorchvideos(kind):
+    nonlocal_net = pytest.importorskip("pytorchvideo.layers.nonlocal_net", reason="pytorchvideo is not installed")
+    torch.manual_seed(0)
+    theirs = nonlocal_net.create_nonlocal(dim_in=8, dim_inner=4, pool_size=(2, 2, 2), instantiation=kind).eval()
+    ours = NonLocalBlock(8, 4, options=NonLocalOptions(pool_frames=2, softmax=kind == "softmax")).eval()
+    for parameter in theirs.parameters():
+        parameter.data.normal_()
+    names = {"conv_theta": "theta", "conv_phi": "phi", "conv_g": "g", "conv_out": "out", "norm": "bn"}
+    state = {names[name.split(".")[0]] + "." + name.split(".")[1]: t for name, t in theirs.state_dict().items()}
+    ours.load_state_dict(state)
+    x = torch.randn(2, 8, 4, 6, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
