@@ -214,6 +214,7 @@ def _one_late(begun: Iterable[Callable[[], T] | None]) -> Iterator[T]:
 
 def _begun(batch: ClipBatch, scores: Tensor) -> Callable[[], Predictions]:
     scores = _copying(scores)
+    batch = batch.without_frames()
     return lambda: _batch_predictions(batch, scores())
 
 
@@ -276,6 +277,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        model.eval()  # lets go of the folded weights: those of the averaged model would stay for the whole training
         for module, mode in modes:
             module.training = mode
 

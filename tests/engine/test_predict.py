@@ -3,8 +3,11 @@
 import logging
 
 import pytest
+import torch
+from torch import nn
 
-from alphaction.engine.predict import _batches, _one_late
+from alphaction.engine.predict import _batches, _evaluating, _one_late
+from alphaction.layers import Conv3d
 
 
 def test_a_batch_is_finished_when_the_next_one_has_been_started():
@@ -36,3 +39,15 @@ def test_the_log_says_how_much_was_waiting(caplog, monkeypatch):
     monkeypatch.setattr("alphaction.engine.predict.time.perf_counter", lambda: next(clock))
     assert list(_batches(["a", "b"], "features", shown=True, should_stop=None)) == ["a", "b"]
     assert "features: 2 batches in 10.0 s, 20 % of it waiting for data" in caplog.text
+
+
+def test_a_test_leaves_modes_and_memory_as_they_were():
+    model = nn.Sequential(Conv3d(2, 3, 1), nn.Sequential(nn.Dropout(), nn.ReLU()))
+    model[1].eval()
+    modes = [module.training for module in model.modules()]
+    with _evaluating(model), torch.inference_mode():
+        assert not any(module.training for module in model.modules())
+        model(torch.rand(1, 2, 1, 4, 4))
+        assert model[0]._ready._value is not None
+    assert [module.training for module in model.modules()] == modes
+    assert model[0]._ready._value is None
