@@ -43,9 +43,9 @@ class FoldedCache(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._stamp: tuple[Any, ...] = ()
-        self._sources: list[Tensor] = []
-        self._value: T | None = None
+        # What it was made of (with the tensors, so that no other can come to lie at the same address), and the value:
+        # one attribute, for threads that share a model.
+        self._kept: tuple[tuple[Any, ...], list[Tensor], T] | None = None
 
     def get(
         self,
@@ -68,17 +68,17 @@ class FoldedCache(Generic[T]):
             return make(*_cast(folded(conv, bn), dtype))
         eps = None if bn is None else bn.eps
         stamp = (dtype, form, eps, *((t.data_ptr(), t._version, t.dtype, t.device) for t in sources))
-        if self._value is None or stamp != self._stamp:
-            with torch.inference_mode(False), torch.no_grad():
-                self._value = make(*_cast(folded(conv, bn), dtype))
-            self._stamp = stamp
-            # Kept, so that no other tensor can come to lie at the same address.
-            self._sources = [tensor.detach() for tensor in sources]
-        return self._value
+        kept = self._kept
+        if kept is not None and kept[0] == stamp:
+            return kept[2]
+        with torch.inference_mode(False), torch.no_grad():
+            value = make(*_cast(folded(conv, bn), dtype))
+        self._kept = (stamp, [tensor.detach() for tensor in sources], value)
+        return value
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._stamp, self._sources, self._value = (), [], None
+        self._kept = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FoldedCache[T]:
         return FoldedCache()

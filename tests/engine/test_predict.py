@@ -48,6 +48,6 @@ def test_a_test_leaves_modes_and_memory_as_they_were():
     with _evaluating(model), torch.inference_mode():
         assert not any(module.training for module in model.modules())
         model(torch.rand(1, 2, 1, 4, 4))
-        assert model[0]._ready._value is not None
+        assert model[0]._ready._kept is not None
     assert [module.training for module in model.modules()] == modes
-    assert model[0]._ready._value is None
+    assert model[0]._ready._kept is None

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from alphaction.layers import Conv3d, FrozenBatchNorm, conv3d, forms
+from alphaction.layers.folding import FoldedCache
 
 # kernel, stride, padding, dilation, channels in and out, frames, cells
 CASES = {
@@ -207,7 +208,7 @@ def test_copies_go_their_own_way(copied):
     x = clip("space", 1)
     before, _ = answers(conv, bn, x)
     twin, twin_bn = copied((conv, bn))
-    assert twin._ready is not conv._ready and twin._ready._value is None
+    assert twin._ready is not conv._ready and twin._ready._kept is None
     with torch.no_grad():
         conv.weight.mul_(2)
     assert torch.equal(answers(twin, twin_bn, x)[0], before)
@@ -215,12 +216,44 @@ def test_copies_go_their_own_way(copied):
     assert list(twin.state_dict()) == ["weight"]
 
 
+class Interrupted(FoldedCache):
+    """Whenever something was noted, another thread's turn comes."""
+
+    other = None
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if self.other is not None:
+            self.other()
+
+
+def test_threads_that_share_a_model_get_what_they_asked_for():
+    conv, _ = made("space")
+
+    def ask(form):
+        answer = cache.get(conv, None, dtype=torch.float32, form=form, make=lambda weight, bias: form)
+        assert answer == form
+
+    cache = Interrupted()
+    ask("one")
+    turns = iter(["one", "two", "one", "two"])
+
+    def other():
+        form = next(turns, None)
+        if form is not None:
+            ask(form)
+
+    vars(cache)["other"] = other
+    ask("two")
+    assert next(turns, None) is None
+
+
 def test_training_gives_the_memory_back():
     conv, bn = made("space")
     answers(conv, bn, clip("space", 1))
-    assert conv._ready._value is not None
+    assert conv._ready._kept is not None
     conv.normed(clip("space", 1), bn)
-    assert conv._ready._value is None
+    assert conv._ready._kept is None
 
 
 def test_where_each_form_is_chosen():
