@@ -122,7 +122,7 @@ class Predictor:
             box_threshold: boxes of persons with a lower score are left out; None = TEST.BOX_THRESH, as in testing.
             start, duration: the part of a file to look at, seconds; None = to its end.
             keep_frames: of a stream, keep frames for `VideoRun.frames`.
-            should_stop: asked between frames; anything true ends the run.
+            should_stop: asked between frames and while a stream is silent; anything true ends the run.
 
         Raises:
             UserError: the video or the boxes cannot be had.
@@ -137,7 +137,7 @@ class Predictor:
         if duration is not None and not duration > 0:
             raise ConfigError(f"--duration: got {duration:g}, expected seconds, above 0")
         persons = self._persons(boxes, video)
-        source = self._source(video, start=start, duration=duration, detect_rate=detect_rate)
+        source = self._source(video, start=start, duration=duration, detect_rate=detect_rate, should_stop=should_stop)
         try:
             return VideoRun(
                 source,
@@ -153,7 +153,15 @@ class Predictor:
             source.close()
             raise
 
-    def _source(self, video: Video, *, start: float, duration: float | None, detect_rate: float) -> Source:
+    def _source(
+        self,
+        video: Video,
+        *,
+        start: float,
+        duration: float | None,
+        detect_rate: float,
+        should_stop: Callable[[], object] | None,
+    ) -> Source:
         if not isinstance(video, (str, int, os.PathLike)):
             return video
         if not is_stream(video):
@@ -165,7 +173,7 @@ class Predictor:
         clip = sampling.span / (sampling.frame_rate or 25.0)
         opened = open_camera(video) if isinstance(video, int) else open_url(os.fspath(video))
         name = f"camera {video}" if isinstance(video, int) else without_password(os.fspath(video))
-        return StreamSource(opened, name=name, keep=clip + 2 / detect_rate)
+        return StreamSource(opened, name=name, keep=clip + 2 / detect_rate, should_stop=should_stop)
 
     def _persons(self, boxes: str | os.PathLike[str] | FindPersons, video: Video) -> PersonSource | None:
         """Where persons come from; None = the person head."""

@@ -59,3 +59,9 @@ def test_a_function_gives_lists_or_arrays():
     assert (seen.boxes.dtype, seen.scores.tolist()) == (np.float32, [0.5])
     with pytest.raises(ValueError, match="got 1 boxes and scores of shape"):
         GivenPersons(lambda time, image: ([[1, 2, 3, 4]], [0.5, 0.6])).find(0.0, IMAGE)
+
+
+@pytest.mark.parametrize("wrong", [[[float("nan"), 2, 3, 4]], [[9, 2, 3, 4]]])
+def test_a_function_that_gives_no_boxes_is_told(wrong):
+    with pytest.raises(ValueError, match="boxes: got .* expected numbers x1 <= x2, y1 <= y2"):
+        GivenPersons(lambda time, image: (wrong, [0.5])).find(0.0, IMAGE)

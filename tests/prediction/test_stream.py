@@ -139,6 +139,17 @@ def test_what_ends_badly_is_told(caplog):
     source.close()
 
 
+def test_a_silent_stream_can_be_stopped(caplog):
+    camera = FakeCamera(3)
+    camera.release(1)
+    asked = []
+    source = StreamSource(camera.opened, name="camera", keep=1.0, should_stop=lambda: asked.append(1) or len(asked) > 2)
+    assert len(list(source.frames(0, np.inf, counted=False))) == 1  # not after 15 seconds
+    assert len(asked) == 3 and not caplog.text
+    camera.release(9)
+    source.close()
+
+
 def test_time_stamps_that_make_no_sense_are_mended():
     clock = streams._Clock(10.0)
     times = [clock.seconds(stamp, live=True) for stamp in (100.0, 100.1, 50.0, 50.1, 900.0)]

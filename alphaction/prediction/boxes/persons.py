@@ -130,6 +130,10 @@ class GivenPersons:
         boxes = boxes.reshape(-1, 4)
         if scores.shape != (len(boxes),):
             raise ValueError(f"boxes: got {len(boxes)} boxes and scores of shape {scores.shape}, expected one for each")
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all() and (boxes[:, :2] <= boxes[:, 2:]).all()):
+            raise ValueError(
+                f"boxes: got {boxes.tolist()} with scores {scores.tolist()}, expected numbers x1 <= x2, y1 <= y2"
+            )
         return Seen(boxes, scores)
 
     def times(self, start: float, end: float, rate: float) -> None:

@@ -30,6 +30,7 @@ LONGEST_SIDE = 1280
 PATIENCE = 15.0
 
 _USUAL_FPS = 25.0
+_ASK_EVERY = 0.2  # seconds: who waits for a frame looks so often whether to stop
 _LONGEST_GAP = 5.0  # seconds: time stamps that jump further are not believed
 
 
@@ -57,6 +58,8 @@ class StreamSource:
         name: for messages.
         keep: seconds of frames that may wait; of a live stream at least the length of a clip, so that the newest clip
             is always whole.
+        patience: seconds without a frame after which it counts as ended.
+        should_stop: asked while it waits for a frame; anything true ends `frames`.
 
     Raises:
         VideoError: it does not deliver a frame.
@@ -66,7 +69,15 @@ class StreamSource:
     end = math.inf
     is_complete = False
 
-    def __init__(self, opened: Opened, *, name: str, keep: float, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        *,
+        name: str,
+        keep: float,
+        patience: float = PATIENCE,
+        should_stop: Callable[[], object] | None = None,
+    ) -> None:
         self.name = name
         self.fps = opened.fps if 0 < opened.fps < 1000 else _USUAL_FPS
         self.drops = opened.live
@@ -74,6 +85,7 @@ class StreamSource:
         self._opened = opened
         self._room = max(2, math.ceil(keep * self.fps))
         self._patience = patience
+        self._should_stop = should_stop or (lambda: False)
         self._queue: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._ended = self._closed = False
@@ -93,7 +105,7 @@ class StreamSource:
         """Every frame that is not dropped, until the stream ends. `low` and `high` have no effect."""
         while True:
             with self._changed:
-                come = self._changed.wait_for(lambda: self._queue or self._ended or self._closed, self._patience)
+                come = self._wait()
                 if not self._queue:
                     if not come:
                         logger.warning("%s: no frame for %g s: given up.", self.name, self._patience)
@@ -104,6 +116,16 @@ class StreamSource:
                 self._taken = frame.time
                 self._changed.notify_all()
             yield frame
+
+    def _wait(self) -> bool:
+        """Waits for a frame, the end, or a wish to stop; False when nothing came for too long."""
+        until = time.monotonic() + self._patience
+        while (left := until - time.monotonic()) > 0:
+            if self._changed.wait_for(lambda: self._queue or self._ended or self._closed, min(left, _ASK_EVERY)):
+                return True
+            if self._should_stop():
+                return True
+        return False
 
     def backlog(self) -> float:
         with self._changed:
