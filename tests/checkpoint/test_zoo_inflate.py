@@ -79,3 +79,14 @@ def test_a_network_without_slow_pathway(images):
     model = torch.nn.ModuleDict({"backbone": torch.nn.ModuleDict({"fast": torch.nn.Linear(1, 1)})})
     with pytest.raises(CheckpointError, match="none of its .* tensors fits the backbone"):
         load_weights(model, ImageWeights(images.state_dict()), source="resnet50.pth")
+
+
+@pytest.mark.parametrize(("blocks", "there"), [(7, 6), (5, 6)])
+def test_another_depth_is_refused(images, blocks, there):
+    weights = ImageWeights({n: t for n, t in images.state_dict().items() if not n.startswith(f"layer3.{blocks}.")})
+    if blocks > there:
+        weights |= {n.replace("layer3.5.", "layer3.6."): t for n, t in weights.items() if n.startswith("layer3.5.")}
+    with pytest.raises(
+        CheckpointError, match=r"a network of another depth \(slow\.res_nl3: \d blocks in the file, 6 in"
+    ):
+        load_weights(_Slow(), ImageWeights(weights), source="resnet.pth")

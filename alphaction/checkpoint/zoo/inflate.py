@@ -18,6 +18,7 @@ _OUR_BLOCK = re.compile(
     r"(?:btnk\.conv(?P<conv>\d)|(?P<shortcut>shortcut))\.(?P<kind>conv|bn)\.(?P<part>\w+)"
 )
 _OUR_STEM = re.compile(r"backbone\.slow\.(?P<layer>conv1|bn1)\.(?P<part>\w+)")
+_THEIR_BLOCK = re.compile(r"layer(\d)\.(\d+)\.(.+)")
 _SHOWN_AS = "torchvision ResNet (images)"
 
 
@@ -56,8 +57,8 @@ def inflated(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> d
         expected: the network's state; only names and shapes count.
 
     Returns:
-        Tensors by our names; what has no place in the network keeps its name, what cannot be brought into its shape
-        keeps its shape, so that loading tells of both.
+        Tensors by our names. What has no place in the network is there, too, and what cannot be brought into its shape
+        keeps its own, so that loading tells of both, and of blocks that a network of another depth has.
     """
     used, result = set(), {}
     for name, place in expected.items():
@@ -65,7 +66,9 @@ def inflated(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> d
         if theirs is not None and theirs in weights:
             used.add(theirs)
             result[name] = _in_shape(weights[theirs], tuple(place.shape))
-    result.update((name, tensor) for name, tensor in weights.items() if name not in used)
+    for name, tensor in weights.items():
+        if name not in used:
+            result[_THEIR_BLOCK.sub(r"backbone.slow.res_nl\1.res_\2.\3", name)] = tensor
     return result
 
 

@@ -17,6 +17,7 @@ from alphaction.checkpoint.matching import (
     depth_difference,
     plan_load,
 )
+from alphaction.checkpoint.zoo import ImageWeights, inflated
 from alphaction.config.shipped import FOLDER, shipped_folder
 from alphaction.engine.inspection.build import Network, network_of
 from alphaction.errors import ConfigError
@@ -41,6 +42,8 @@ class Fit:
 
 def compare(weights: Mapping[str, Tensor], network: Network, *, source: str) -> tuple[Fit, LoadReport]:
     """What loading the weights into the network would do."""
+    if isinstance(weights, ImageWeights):
+        weights = inflated(weights, network.state)
     report = plan_load(network.state, weights, source=source)
     total = sum(name.startswith(BACKBONE_PREFIX) for name in [*report.loaded, *report.missing, *_misfits(report)])
     loaded = sum(name.startswith(BACKBONE_PREFIX) for name in report.loaded)
