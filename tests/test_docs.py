@@ -11,6 +11,7 @@ import docs_kit
 import pytest
 import run_kit
 import source_kit
+import torch
 from docs_kit import PAGES, ROOT
 
 from alphaction.config import load_config
@@ -34,8 +35,8 @@ SMALLER = {
     "tools/visualize_dataset.py": "--num-samples 1",
     "tools/check_dataset.py": "--pictures 1",
 }
-# Where weights are asked for (--transfer): those of the page's own first run, or of one like it.
-WEIGHTS = "MODEL.WEIGHT data/output/tiny/model_final.pth"
+# Where the configuration of prepare_dataset.py looks for weights to start from.
+PRETRAINED = pathlib.Path("data", "models", "pretrained_models", "SlowFast-ResNet50-4x16.pth")
 # Run by other tests, or by themselves.
 ELSEWHERE = {"source activate_uv_env.sh": "test_activate.py", "python -m pytest": "test_docs.py"}
 # Parsed, not run: weights of a detector have to be fetched.
@@ -99,13 +100,16 @@ def _ours(page: pathlib.Path) -> str:
 
 
 def _reader_has(folder: pathlib.Path) -> None:
-    """Videos and a table in my/, the boxes of a video, and a trained network."""
+    """Videos and a table in my/, a video with boxes, a trained network, and weights to start from."""
     source_kit.make_videos(folder / "my" / "videos")
     table = source_kit.plain_csv(folder / "my")
     table.rename(folder / "my" / "annotations.csv")
     source_kit.make_videos(folder, ["in"])
     (folder / "boxes.csv").write_text("time,x1,y1,x2,y2\n0,4,6,28,42\n1,4,6,28,42\n")
     run_kit.train(ROOT / "config_files" / "tiny.yaml", folder / "data" / "output" / "tiny", *TINY.split())
+    weights = run_kit.weights(folder / "data" / "output" / "tiny" / "model_final.pth")
+    (folder / PRETRAINED).parent.mkdir(parents=True)
+    torch.save({name: value for name, value in weights.items() if name.startswith("backbone.")}, folder / PRETRAINED)
 
 
 def _run(command: str, monkeypatch, capsys) -> None:
@@ -113,8 +117,7 @@ def _run(command: str, monkeypatch, capsys) -> None:
         command = command.replace(written, ours)
     first, *words = docs_kit.words_of(command)
     assert command.startswith("python ") and first != "-m" or first == "-m", f"{command}: not tested, mark its block"
-    more = SMALLER.get(first, "").split() + (WEIGHTS.split() if "--transfer" in words else [])
-    monkeypatch.setattr(sys, "argv", [first, *words, *more])
+    monkeypatch.setattr(sys, "argv", [first, *words, *SMALLER.get(first, "").split()])
     with run_kit.own_state():
         try:
             if first == "-m":
