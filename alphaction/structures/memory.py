@@ -112,7 +112,7 @@ class FeatureMemory:
     def get(self, key: tuple[str, float]) -> Tensor:
         """Features [persons, C] of the slot of (video, seconds), in `dtype`; of a slot without entry none."""
         entry = self._find(key)
-        rows = self._rows[0:0, 0] if entry is None else self._rows[entry, : self._entries["count"][entry]]
+        rows = np.zeros(0, np.int64) if entry is None else self._rows[entry, : self._entries["count"][entry]]
         return self._gather(rows)
 
     def loss(self, key: tuple[str, float]) -> float:

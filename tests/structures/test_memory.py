@@ -113,6 +113,12 @@ def test_a_full_memory_holds_the_latest(batches, rows):
     assert sum(len(block) for block in memory.state_dict()["blocks"]) <= rows + 4
 
 
+def test_nobody_is_remembered_at_first():
+    memory = FeatureMemory(C)
+    assert memory.get(ClipKey("m", 1.0)).shape == (0, C)
+    assert memory.window([ClipKey("m", 1.0)], SPAN).rows.shape == (1, 0, C)
+
+
 def test_what_was_forgotten_is_counted():
     memory = FeatureMemory(C, max_bytes=4 * C * 4)
     for second in range(4):
