@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -109,6 +110,10 @@ def evaluate_dataset(
     _check_fit(predictions, annotations)
     folder = result_folder(output_dir, dataset.name if every_n == 1 else f"{dataset.name}_every{every_n}")
     _save_predictions(predictions, annotations, folder / "predictions.pth")
+
+    if dataset.finds_persons:
+        # The head may find a person twice: the surer box comes first.
+        predictions = replace(predictions, scores=predictions.scores * predictions.box_scores[:, None])
 
     images, image = ImageIndex.of(annotations)
     rows = result_rows(predictions, annotations=annotations, image=image, action_threshold=action_threshold)

@@ -159,8 +159,13 @@ class PersonHead(nn.Module):
         return [self._kept(result, size) for result, size in zip(results, sizes, strict=True)]
 
     def _maps(self, slow: Tensor) -> dict[str, Tensor]:
-        """The map at the keyframe, which is the first frame of the second half, with fewer channels."""
-        key = slow[:, :, slow.shape[2] // 2].to(self.reduce.weight.dtype)
+        """The map at the keyframe, with fewer channels.
+
+        The keyframe is in the middle of the clip, between two slow frames. Either of them alone shows where persons are
+        half a step before or after it, so their mean is taken.
+        """
+        middle = slow.shape[2] // 2
+        key = slow[:, :, max(middle - 1, 0) : middle + 1].mean(dim=2).to(self.reduce.weight.dtype)
         return {_MAP: F.relu(self.reduce(key))}
 
     def _kept(self, result: Mapping[str, Tensor], size: tuple[int, int]) -> FoundPersons:

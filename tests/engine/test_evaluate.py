@@ -346,3 +346,22 @@ def test_errors(tmp_path, change, error, message):
     with pytest.raises(error) as caught:
         evaluate_dataset(predictions, dataset, tmp_path, protocol=change.get("protocol", "alphaction"), num_pictures=0)
     assert message in str(caught.value)
+
+
+def test_of_two_boxes_that_the_head_finds_on_a_person_the_surer_comes_first(tmp_path):
+    annotations = make_annotations()
+    predictions = perfect_predictions(annotations)
+    twice = [np.concatenate([getattr(predictions, name)] * 2) for name in Predictions.__dataclass_fields__]
+    doubled = Predictions(*twice)
+    doubled.boxes[len(predictions) :, 1::2] *= (
+        0.3  # beside the person, with higher scores of the actions, but less sure
+    )
+    doubled.scores[len(predictions) :] = 0.95
+    doubled.box_scores[len(predictions) :] = 0.5
+    order = np.argsort(doubled.keyframe, kind="stable")
+    doubled = Predictions(*(getattr(doubled, name)[order] for name in Predictions.__dataclass_fields__))
+    dataset = FakeSet(annotations, uses_detections=True)
+    detected = evaluate_dataset(doubled, dataset, tmp_path / "file", num_pictures=0)
+    dataset.finds_persons = True
+    found = evaluate_dataset(doubled, dataset, tmp_path / "head", num_pictures=0)
+    assert detected.mAP < found.mAP == pytest.approx(1.0)

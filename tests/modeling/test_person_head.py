@@ -74,15 +74,24 @@ def test_limits_of_score_and_number(learned):
     assert [len(clip.persons) for clip in none] == [0, 0, 0] and none[0].persons.xyxy.shape == (0, 4)
 
 
-def test_it_looks_at_the_keyframe_alone(learned):
+def test_it_looks_at_the_two_frames_around_the_keyframe(learned):
     maps, others = slow_map(4), slow_map(4)
-    others[:, :, [0, 1, 3]] = 9.0
+    others[:, :, [0, 3]] = 9.0
+    mirrored = maps.flip(2)
     moved = maps.clone()
-    moved[:, :, 2] = 9.0
+    moved[:, :, 1] = 9.0
     with torch.inference_mode():
-        scores = [torch.cat([clip.scores for clip in learned.find(m, SIZES)]) for m in (maps, others, moved)]
-    assert torch.equal(scores[0], scores[1])
-    assert scores[0].shape != scores[2].shape or not torch.equal(scores[0], scores[2])
+        scores = [torch.cat([clip.scores for clip in learned.find(m, SIZES)]) for m in (maps, others, mirrored, moved)]
+    assert torch.equal(scores[0], scores[1]) and torch.equal(scores[0], scores[2])
+    assert scores[0].shape != scores[3].shape or not torch.equal(scores[0], scores[3])
+
+
+def test_one_slow_frame_is_the_keyframe(learned):
+    maps = slow_map(1)
+    with torch.inference_mode():
+        alone = torch.cat([clip.scores for clip in learned.find(maps, SIZES)])
+        twice = torch.cat([clip.scores for clip in learned.find(maps.repeat(1, 1, 2, 1, 1), SIZES)])
+    assert torch.equal(alone, twice)
 
 
 def test_losses_reach_every_parameter_and_are_float32_within_autocast():
