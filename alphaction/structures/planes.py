@@ -97,8 +97,9 @@ class ClipPlanes:
 
     def __getitem__(self, clips: slice) -> ClipPlanes:
         """Neighbouring clips; nothing is copied, and the padding stays."""
-        first = sum(layout.bytes for layout in self.layouts[: clips.start])
-        chosen = self.layouts[clips]
+        start, stop, _ = clips.indices(len(self))
+        first = sum(layout.bytes for layout in self.layouts[:start])
+        chosen = self.layouts[start:stop]
         data = self.data[first : first + sum(layout.bytes for layout in chosen)]
         return ClipPlanes(data, chosen, self.padded)
 

@@ -178,6 +178,8 @@ def test_parts_of_a_batch_are_rendered_as_in_the_whole():
     parts = [network_clips(part, MEAN, STD) for part in batch.to("cpu").split(2)]
     for i in range(2):
         assert torch.allclose(torch.cat([part[i] for part in parts]), whole[i], atol=1e-5)
+    for some, same in ((slice(None), slice(0, 4)), (slice(1), slice(0, 1)), (slice(-1, None), slice(3, 4))):
+        assert torch.equal(batch.planes[some].data, batch.planes[same].data)
     assert batch.without_frames().planes is None
     assert batch.without_frames().frame_bytes == 0
 
