@@ -24,7 +24,13 @@ from alphaction.prediction.boxes.persons import OBJECT_THRESHOLD, DetectedPerson
 from alphaction.prediction.boxes.table import FilePersons
 from alphaction.prediction.build import build_network
 from alphaction.prediction.frames.source import FileSource, Source
-from alphaction.prediction.frames.stream import StreamSource, open_camera, open_url, without_password
+from alphaction.prediction.frames.stream import (
+    StreamSource,
+    open_camera,
+    open_interruptibly,
+    open_url,
+    without_password,
+)
 from alphaction.prediction.run import VideoRun
 from alphaction.prediction.settings import Network
 from alphaction.prediction.tracking import Tracker
@@ -171,8 +177,12 @@ class Predictor:
             raise VideoError(f"{shown}: --start and --duration are for files; a stream is watched until it ends")
         sampling = self.network.sampling
         clip = sampling.span / (sampling.frame_rate or 25.0)
-        opened = open_camera(video) if isinstance(video, int) else open_url(os.fspath(video))
         name = f"camera {video}" if isinstance(video, int) else without_password(os.fspath(video))
+        opened = open_interruptibly(
+            lambda: open_camera(video) if isinstance(video, int) else open_url(os.fspath(video)),
+            name=name,
+            should_stop=should_stop or (lambda: False),
+        )
         return StreamSource(opened, name=name, keep=clip + 2 / detect_rate, should_stop=should_stop)
 
     def _persons(self, boxes: str | os.PathLike[str] | FindPersons, video: Video) -> PersonSource | None:

@@ -119,16 +119,21 @@ def predict_to_files(network: NetworkChoice, video: VideoChoice, output: OutputC
         detector_weights=network.detector_weights,
     )
     with StopRequest() as stop:
-        run = predictor(
-            video.video,
-            boxes=video.boxes,
-            start=video.start,
-            duration=video.duration,
-            detect_rate=video.detect_rate,
-            box_threshold=video.box_threshold,
-            keep_frames=output.video is not None,
-            should_stop=lambda: stop.number,
-        )
+        try:
+            run = predictor(
+                video.video,
+                boxes=video.boxes,
+                start=video.start,
+                duration=video.duration,
+                detect_rate=video.detect_rate,
+                box_threshold=video.box_threshold,
+                keep_frames=output.video is not None,
+                should_stop=lambda: stop.number,
+            )
+        except UserError:
+            if stop.number:  # while it waited for a stream
+                raise Interrupted(f"{stop.requested}: stopped; nothing is written.", signal=stop.number) from None
+            raise
         with run, _Writers(run, predictor, video, output) as writers:
             for moment in _with_bar(run):
                 writers.add(moment)

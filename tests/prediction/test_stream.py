@@ -1,5 +1,6 @@
 """Sources without an end: nothing lags, nothing grows, and what is not live loses nothing."""
 
+import os
 import threading
 import time
 
@@ -148,6 +149,18 @@ def test_a_silent_stream_can_be_stopped(caplog):
     assert len(asked) == 3 and not caplog.text
     camera.release(9)
     source.close()
+
+
+def test_a_pipe_into_which_nobody_writes_can_be_stopped(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    asked = []
+    try:
+        with pytest.raises(VideoError, match="pipe: cannot be watched .stopped before anything came"):
+            Predictor(stand_in())(pipe, boxes=one_person(), should_stop=lambda: asked.append(1) or len(asked) > 1)
+    finally:  # ends the thread that waits in the system
+        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+    assert len(asked) == 2
 
 
 def test_time_stamps_that_make_no_sense_are_mended():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import queue
 import re
 import threading
 import time
@@ -94,7 +95,7 @@ class StreamSource:
         self._thread = threading.Thread(target=self._read, name="stream", daemon=True)
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._ended, timeout=patience)
+            self._wait()
             if not self._queue:
                 self._closed = True
                 reason = self._error or ("it ended before its first frame" if self._ended else "no frame came")
@@ -192,6 +193,37 @@ class _Clock:
         if now < 0:
             raise ValueError(f"time: got {now}")
         return self._last
+
+
+def open_interruptibly(opening: Callable[[], Opened], *, name: str, should_stop: Callable[[], object]) -> Opened:
+    """What `opening` returns or raises, from a thread: FFmpeg waits for a silent pipe without heeding signals.
+
+    Args:
+        name: for messages.
+        should_stop: asked while it waits; anything true gives up. The thread then stays until something comes.
+
+    Raises:
+        VideoError: it cannot be opened, or was given up.
+    """
+    results: queue.SimpleQueue[Opened | BaseException] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put(opening())
+        except BaseException as error:  # raised in the thread that waits
+            results.put(error)
+
+    threading.Thread(target=run, name="open stream", daemon=True).start()
+    while True:
+        try:
+            result = results.get(timeout=_ASK_EVERY)
+        except queue.Empty:
+            if should_stop():
+                raise VideoError(f"{name}: cannot be watched (stopped before anything came)") from None
+            continue
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
 
 def open_camera(number: int) -> Opened:
