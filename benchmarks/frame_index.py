@@ -23,7 +23,7 @@ from footage import make_footage
 
 from alphaction.dataset.sampling import ClipSampling
 from alphaction.dataset.stored_frames import FILE_NAME, StoredFrames
-from alphaction.dataset.video_io import VideoCache, WholeVideo, read_pathways
+from alphaction.dataset.video_io import VideoCache, WholeVideo, read_clip
 from alphaction.preparation.index_videos import index_videos
 
 
@@ -54,12 +54,20 @@ def _measure(movie: str, stored: StoredFrames, *, seconds: int, rounds: int) -> 
         "open file, index known": (WholeVideo(movie), lambda: kept),
     }
     sampling = ClipSampling(frame_num=64, sample_rate=1, tau=16, alpha=8)
+    positions = np.concatenate([sampling.slow_window(), sampling.fast_window()])
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for moment in np.random.default_rng(0).integers(3, seconds - 3, rounds + 1).tolist():
         for name, (source, cache_of) in ways.items():
             cache = cache_of()
             begun = time.process_time()
-            read_pathways(source, float(moment), sampling, cache=cache)
+            read_clip(
+                source,
+                float(moment),
+                positions,
+                span=sampling.span,
+                frame_rate=sampling.frame_rate,
+                cache=cache,
+            )
             spent[name].append(time.process_time() - begun)
             if cache is not kept:
                 cache.close()

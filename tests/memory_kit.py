@@ -41,6 +41,14 @@ def store_of(pool, cfg, *, channels, tags=None):
     return store
 
 
+def loss_of(store, key):
+    """The loss that the slot of (video, seconds) is tagged with, as a checkpoint has it."""
+    state = store.state_dict()
+    place = (state["movies"].index(key[0]), store.slot(key[1]))
+    slots = list(zip(state["movie"].tolist(), state["slot"].tolist(), strict=True))
+    return float(state["loss"][slots.index(place)])
+
+
 def dense(window):
     """A window with its empty places, [N, S, Q, C]."""
     clips, _, channels = window.rows.shape

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
+from memory_kit import loss_of
 
 from alphaction.config import load_config
 from alphaction.engine.memory import PersonMemory
@@ -140,7 +141,7 @@ class Run:
             store = self.memory.store
             memory = {second: store.get(("park", float(second))) for second in range(40)}
             memory = {second: rows for second, rows in memory.items() if len(rows)}
-            memory |= {f"loss {second}": store.loss(("park", float(second))) for second in list(memory)}
+            memory |= {f"loss {second}": loss_of(store, ("park", float(second))) for second in list(memory)}
         return {"figures": self.figures, "weights": self.weights, "memory": memory}
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphaction.dataset.clip_canvas import RgbCanvas
 from alphaction.dataset.sampling import slow_shift_range
 from alphaction.structures.boxes import Boxes
 
@@ -100,21 +99,6 @@ class ClipTransform:
         return resized_size(size, min_size=self.min_size, max_size=self.max_size, swap_size=self.swap_size)
 
 
-@dataclass(frozen=True)
-class TransformedClip:
-    """A clip and its boxes after the transform.
-
-    Attributes:
-        slow, fast: uint8 [3, T, h, w]; None for a pathway that is off.
-        persons, objects: boxes in pixels of the resized clip; objects None where there were none given.
-    """
-
-    slow: Tensor | None
-    fast: Tensor | None
-    persons: Boxes
-    objects: Boxes | None
-
-
 def draw_augmentation(rng: np.random.Generator, policy: AugmentationPolicy, *, num_persons: int = 0) -> Augmentation:
     """Draws the numbers of one training clip.
 
@@ -160,51 +144,6 @@ def resized_size(size: tuple[int, int], *, min_size: int, max_size: int, swap_si
     if width < height:
         return int(target * height / width), target
     return target, int(target * width / height)
-
-
-def transform_clip(
-    slow: np.ndarray | None,
-    fast: np.ndarray | None,
-    *,
-    persons: Boxes,
-    objects: Boxes | None,
-    transform: ClipTransform,
-    augmentation: Augmentation | None = None,
-) -> TransformedClip:
-    """Resizes, recolours and mirrors both pathways and moves all boxes with them.
-
-    Args:
-        slow, fast: uint8 [T, H, W, 3] RGB, as `video_io.read_pathways` gives them; None for a pathway that is off.
-        persons, objects: boxes in pixels of the decoded frames.
-        augmentation: the drawn numbers; None for testing. `slow_shift`, `person_rows` and `jitter` are used elsewhere
-            (reading, choice of persons, `jittered_regions`).
-    """
-    augmentation = Augmentation() if augmentation is None else augmentation
-    given = [frames for frames in (slow, fast) if frames is not None]
-    if not given:
-        raise ValueError("slow, fast: got no frames, expected those of one pathway at least")
-    for frames in given:
-        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
-            raise ValueError(f"frames: got {frames.dtype} {frames.shape}, expected uint8 [T, H, W, 3]")
-    before = given[0].shape[1:3]
-    for name, boxes in (("persons", persons), ("objects", objects)):
-        if boxes is not None and tuple(boxes.size) != tuple(before):
-            raise ValueError(f"{name}: boxes in an image of {tuple(boxes.size)}, expected the frames' {tuple(before)}")
-
-    count = sum(map(len, given))
-    canvas = RgbCanvas(
-        count,
-        resized=transform.resized,
-        color=augmentation.color,
-        flip=augmentation.flip,
-        to_bgr=transform.to_bgr,
-    )
-    images = (image for frames in given for image in frames)
-    for place, image in enumerate(images):
-        canvas.put(np.array([place]), image)
-    slow_clip, fast_clip = pathways(canvas.clip(), 0 if slow is None else len(slow))
-    persons, objects = transform_boxes(persons, objects, transform=transform, flip=augmentation.flip)
-    return TransformedClip(slow=slow_clip, fast=fast_clip, persons=persons, objects=objects)
 
 
 def transform_boxes(

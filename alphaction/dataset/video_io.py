@@ -19,7 +19,6 @@ from alphaction.dataset.frame_forms import shown_size
 from alphaction.dataset.frame_index import FrameIndex
 from alphaction.dataset.sampling import (
     TIE,
-    ClipSampling,
     frame_times,
     index_frames,
     key_position,
@@ -41,7 +40,6 @@ __all__ = [
     "probe",
     "read_clip",
     "read_frame",
-    "read_pathways",
     "shared_cache",
     "visit_clips",
 ]
@@ -166,33 +164,6 @@ def read_frame(
 ) -> np.ndarray:
     """The keyframe alone, uint8 [h, w, 3] RGB: the same picture that a clip around `key_time` has in its middle."""
     return read_clip(source, key_time, np.array([key_position(1)]), span=1, frame_rate=frame_rate, cache=cache)[0]
-
-
-def read_pathways(
-    source: VideoSource,
-    key_time: float,
-    sampling: ClipSampling,
-    *,
-    slow_shift: int = 0,
-    threads: int = 1,
-    cache: VideoCache | None = None,
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The frames of both pathways in one pass through the video.
-
-    Returns:
-        slow uint8 [T_slow, h, w, 3] and fast uint8 [T_fast, h, w, 3], RGB; None for a pathway that is off.
-    """
-    slow, fast = sampling.slow_window(slow_shift), sampling.fast_window()
-    frames = read_clip(
-        source,
-        key_time,
-        np.concatenate([slow, fast]),
-        span=sampling.span,
-        frame_rate=sampling.frame_rate,
-        threads=threads,
-        cache=cache,
-    )
-    return frames[: len(slow)] if sampling.slow else None, frames[len(slow) :] if sampling.fast else None
 
 
 class _Taker:

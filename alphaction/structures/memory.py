@@ -115,13 +115,6 @@ class FeatureMemory:
         rows = np.zeros(0, np.int64) if entry is None else self._rows[entry, : self._entries["count"][entry]]
         return self._gather(rows)
 
-    def loss(self, key: tuple[str, float]) -> float:
-        """The loss that the slot of (video, seconds) is tagged with."""
-        entry = self._find(key)
-        if entry is None:
-            raise KeyError(f"key: {key} is not remembered")
-        return float(self._entries["loss"][entry])
-
     def put(
         self,
         keys: Sequence[tuple[str, float]],

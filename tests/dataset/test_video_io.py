@@ -14,13 +14,14 @@ import goldens
 import numpy as np
 import pytest
 import videos
+from clip_kit import frames_of, read_one
 
 from alphaction.dataset import video_io
 from alphaction.dataset.frame_forms import FrameConverter
 from alphaction.dataset.frame_index import FrameIndex
 from alphaction.dataset.sampling import ClipSampling, key_position
 from alphaction.dataset.video_file import VideoFile
-from alphaction.dataset.video_io import SecondFiles, VideoCache, WholeVideo, probe, read_clip, read_frame, read_pathways
+from alphaction.dataset.video_io import SecondFiles, VideoCache, WholeVideo, probe, read_clip, read_frame
 from alphaction.errors import VideoError
 
 NTSC = Fraction(30000, 1001)
@@ -196,6 +197,15 @@ def test_decoder_threads_change_nothing(tmp_path: pathlib.Path) -> None:
 
 # -- one-second files --------------------------------------------------------------------------------------------------
 
+
+def shown_by(
+    source: WholeVideo | SecondFiles, key_time: float, sampling: ClipSampling, **options: int
+) -> list[list[int] | None]:
+    """Numbers of the frames of (slow, fast) as training reads them."""
+    clip = read_one(source, key_time, sampling, **options)
+    return [None if one is None else videos.read_numbers(frames_of(one)) for one in (clip.slow, clip.fast)]
+
+
 SELECTIONS = {
     name: case for name, case in goldens.load("frame_selection")["cases"].items() if case["frame_num"] in (64, 33)
 }
@@ -236,10 +246,10 @@ def test_recorded_selection_from_real_files(name: str, second_folders) -> None:
     empty = [s for s, count in case["frames_in_second"].items() if count == 0]
     if empty:
         with pytest.raises(VideoError, match=rf"{empty[0]}\.mp4: the video is empty \(0 bytes\)"):
-            read_pathways(source, case["timestamp"], sampling, cache=VideoCache())
+            read_one(source, case["timestamp"], sampling)
         return
-    slow, fast = read_pathways(source, case["timestamp"], sampling, cache=VideoCache())
-    shown = [[list(order[n]) for n in videos.read_numbers(frames)] for frames in (slow, fast)]
+    slow, fast = shown_by(source, case["timestamp"], sampling)
+    shown = [[list(order[n]) for n in numbers] for numbers in (slow, fast)]
     if "error" in case:
         assert [len(frames) for frames in shown] == [len(sampling.slow_window()), len(sampling.fast_window())]
         assert all(frames == sorted(frames) for frames in shown)
@@ -251,9 +261,9 @@ def test_one_second_files_by_time_at_25_fps_are_the_recorded_frames(second_folde
     case = next(case for name, case in SELECTIONS.items() if name.endswith("/fps25"))
     source, order = second_folders(case)
     sampling = ClipSampling(case["frame_num"], case["sample_rate"], case["tau"], case["alpha"])
-    slow, fast = read_pathways(source, case["timestamp"], sampling, cache=VideoCache())
-    assert [list(order[n]) for n in videos.read_numbers(slow)] == case["slow"]
-    assert [list(order[n]) for n in videos.read_numbers(fast)] == case["fast"]
+    slow, fast = shown_by(source, case["timestamp"], sampling)
+    assert [list(order[n]) for n in slow] == case["slow"]
+    assert [list(order[n]) for n in fast] == case["fast"]
 
 
 def test_one_second_files_and_the_whole_video_give_the_same_times(tmp_path: pathlib.Path) -> None:
@@ -525,13 +535,13 @@ def test_pathways_and_keyframe(tmp_path: pathlib.Path) -> None:
     source = WholeVideo(str(videos.write_video(tmp_path / "v.mp4", 100, 25)))
     cache = VideoCache()
     sampling = ClipSampling(frame_num=64, sample_rate=1, tau=16, alpha=8)
-    slow, fast = read_pathways(source, 2.0, sampling, slow_shift=8, cache=cache)
-    assert videos.read_numbers(slow) == [18 + p for p in (15, 31, 47, 63)]
-    assert videos.read_numbers(fast) == [18 + p for p in range(0, 64, 2)]
+    slow, fast = shown_by(source, 2.0, sampling, slow_shift=8)
+    assert slow == [18 + p for p in (15, 31, 47, 63)]
+    assert fast == [18 + p for p in range(0, 64, 2)]
     fast_only = ClipSampling(frame_num=64, sample_rate=1, tau=16, alpha=8, slow=False)
-    nothing, again = read_pathways(source, 2.0, fast_only, cache=cache)
+    nothing, again = shown_by(source, 2.0, fast_only)
     assert nothing is None
-    assert np.array_equal(again, fast)
+    assert again == fast
     for frame_rate in (25.0, 0.0):
         assert videos.read_number(read_frame(source, 2.0, frame_rate=frame_rate, cache=cache)) == 50
         whole = read_clip(source, 2.0, np.arange(64), span=64, frame_rate=frame_rate, cache=cache)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import run_kit
 import torch
+from memory_kit import loss_of
 from run_kit import SECONDS, TRAIN_VIDEOS, VAL_VIDEOS
 
 from alphaction.config import load_config
@@ -99,7 +100,7 @@ def test_training_fills_the_memory_and_goes_on_with_it(structure, config, tmp_pa
     for movie in TRAIN_VIDEOS:
         for time in SECONDS:
             assert torch.equal(*(store.get((movie, time)) for store in stores))
-            assert stores[0].loss((movie, time)) == stores[1].loss((movie, time))
+            assert loss_of(stores[0], (movie, time)) == loss_of(stores[1], (movie, time))
     log = (tmp_path / "halves" / "log.txt").read_text()
     assert "The memory goes on with 8 persons of 4 keyframes" in log
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from goldens import FOLDER, load
-from memory_kit import dense
+from memory_kit import dense, loss_of
 
 from alphaction.checkpoint import read_checkpoint
 from alphaction.engine.memory import (
@@ -144,7 +144,7 @@ def test_the_memory_of_the_originals_checkpoints(name):
     for entry in recorded:
         key = (entry["movie"], entry["second"])
         assert memory.store.get(key).tolist() == entry["pooled_feature"]
-        assert memory.store.loss(key) == entry["loss_tag"]
+        assert loss_of(memory.store, key) == entry["loss_tag"]
 
 
 def test_entries_of_the_original_that_would_spoil_the_loss_are_left_out(log):

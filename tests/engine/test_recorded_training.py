@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from goldens import available, fill, load, parity
-from memory_kit import recorded_pool, span_of, store_of
+from memory_kit import loss_of, recorded_pool, span_of, store_of
 from model_kit import clip_batch, config_of, split_boxes, tensor
 
 from alphaction.engine.memory import PersonMemory
@@ -180,7 +180,7 @@ def test_recorded_training(golden):
         assert watch.saved == [saved for saved, _ in case["checkpointer_calls"]]
         report.close("last logits", watch.logits, arrays[f"{name}/out/logits_last"])
         for i, (movie, second, tag) in enumerate(case.get("pool_after", [])):
-            report.close(f"tag of {movie} {second}", np.array(memory.store.loss((movie, second))), np.array(tag))
+            report.close(f"tag of {movie} {second}", np.array(loss_of(memory.store, (movie, second))), np.array(tag))
             stored = memory.store.get((movie, second)).double()
             stats = [stored.sum().item(), len(stored)]
             report.close(f"memory of {movie} {second}", stats, arrays[f"{name}/out/pool_after_feature_stats"][i])

@@ -5,14 +5,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from clip_kit import read_one
 from videos import numbered_frames, read_numbers, write_video
 
 from alphaction.dataset.sampling import ClipSampling
-from alphaction.dataset.transforms import ClipTransform, transform_clip
-from alphaction.dataset.video_io import WholeVideo, read_pathways
+from alphaction.dataset.transforms import ClipTransform
+from alphaction.dataset.video_io import WholeVideo
 from alphaction.prediction.frames.source import FileSource, Frame, tick_times
 from alphaction.prediction.frames.windows import FrameWindow
-from alphaction.structures import Boxes
 
 IRREGULAR = [Fraction(i, 25) + Fraction(i % 3, 60) + (2 if i > 40 else 0) for i in range(60)]
 
@@ -45,9 +45,7 @@ def test_a_clip_is_what_testing_reads(videos, video, frame_rate):
             window.add(frame)
         window.forget(time)
         longest = max(longest, len(window))
-        slow, fast = read_pathways(WholeVideo(str(videos[video])), time, sampling)
-        nobody = Boxes(torch.zeros(0, 4), source.size)
-        expected = transform_clip(slow, fast, persons=nobody, objects=None, transform=transform)
+        expected = read_one(WholeVideo(str(videos[video])), time, sampling, transform=transform)
         ours = window.clip(time)
         assert torch.equal(ours[0], expected.slow) and torch.equal(ours[1], expected.fast), time
     assert longest <= 60 if video == "irregular" else longest <= 16 * 30 / (frame_rate or 25) + 3

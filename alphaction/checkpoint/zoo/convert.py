@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -70,11 +70,6 @@ def converted(weights: Mapping[str, Tensor], table: KeyTable) -> Converted:
     if table in _BACKGROUND_FIRST:
         notes += _without_background(kept, renamed)
     return Converted(table.title, kept, renamed, tuple(unknown), tuple(notes))
-
-
-def their_names(names: Iterable[str], table: KeyTable) -> dict[str, str]:
-    """Our names -> theirs, without those that the format has no name for."""
-    return table.to_theirs(names)
 
 
 def _without_background(weights: dict[str, Tensor], renamed: Mapping[str, str]) -> list[str]:
