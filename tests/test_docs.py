@@ -91,6 +91,19 @@ def test_smaller_keys_are_keys():
     assert {word for word in given if docs_kit.KEY.fullmatch(word)} <= known
 
 
+def test_the_checks_can_fail(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A page\n\n[a](nowhere.md) [b](#a-page) [c](#b) `engine/nothing.py` `SOLVER.RATE 1` `SOLVER.BASE_LR 1`\n"
+    )
+    assert list(docs_kit.broken_links(page)) == ["nowhere.md", "#b"]
+    assert list(docs_kit.missing_files(page.read_text())) == ["engine/nothing.py"]
+    assert list(docs_kit.unknown_keys(page.read_text())) == ["SOLVER.RATE"]
+    for command in ("python no_script.py", "python train_net.py --config x", "python -m alphaction.weights take x"):
+        with monkeypatch.context() as patched, pytest.raises(AssertionError, match="there is no|not accepted"):
+            docs_kit.check_parses(command, folder=ROOT, monkeypatch=patched)
+
+
 def _ours(page: pathlib.Path) -> str:
     text = page.read_text(encoding="utf-8")
     if docs_kit.name_of(page) != THEIRS:

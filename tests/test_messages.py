@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import pathlib
 import re
+from functools import cache
 
 import pytest
 
@@ -35,6 +36,7 @@ def _text(node: ast.expr) -> str:
     return CHANGES
 
 
+@cache
 def _trees() -> dict[str, ast.Module]:
     return {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
