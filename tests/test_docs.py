@@ -99,7 +99,11 @@ def test_the_checks_can_fail(tmp_path, monkeypatch):
     assert list(docs_kit.broken_links(page)) == ["nowhere.md", "#b"]
     assert list(docs_kit.missing_files(page.read_text())) == ["engine/nothing.py"]
     assert list(docs_kit.unknown_keys(page.read_text())) == ["SOLVER.RATE"]
-    for command in ("python no_script.py", "python train_net.py --config x", "python -m alphaction.weights take x"):
+    for command in (
+        "python no_script.py",
+        "python train_net.py --config-file x --no-heads",
+        "python -m alphaction.weights take x",
+    ):
         with monkeypatch.context() as patched, pytest.raises(AssertionError, match="there is no|not accepted"):
             docs_kit.check_parses(command, folder=ROOT, monkeypatch=patched)
 
