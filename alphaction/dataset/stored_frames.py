@@ -21,6 +21,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import av
@@ -28,12 +29,15 @@ import numpy as np
 
 from alphaction.dataset.frame_index import FrameIndex, stamped_index
 from alphaction.utils.atomic import atomic_write
+from alphaction.utils.logging import alike_in_all
 
-logger = logging.getLogger(__name__)
+logger = alike_in_all(logging.getLogger(__name__))
 
 FILE_NAME = "frame_index.npz"
 VERSION = 1
 Stamp = tuple[int, int]
+
+_ADVICE = "Videos are read through when they are opened; python tools/index_videos.py makes it anew"
 
 
 class _Unusable(Exception):
@@ -84,17 +88,18 @@ class StoredFrames:
     Args:
         files: paths of `frame_index.npz` files. One that is missing, damaged, or made by another version is left out
             with a warning.
+        advice: the end of that warning.
     """
 
-    def __init__(self, files: Sequence[str]) -> None:
-        self.files = tuple(files)
+    def __init__(self, files: Sequence[str], *, advice: str = _ADVICE) -> None:
+        self.files, self._advice = tuple(files), advice
         self._tables: list[tuple[str, _Table]] | None = None
 
     def __getstate__(self) -> dict[str, tuple[str, ...]]:
         return {"files": self.files}
 
     def __setstate__(self, state: Mapping[str, tuple[str, ...]]) -> None:
-        self.files, self._tables = state["files"], None
+        self.files, self._advice, self._tables = state["files"], _ADVICE, None
 
     def __len__(self) -> int:
         return sum(len(table.name) for _, table in self._load())
@@ -113,13 +118,10 @@ class StoredFrames:
                 return table.index(row)
         return None
 
-    def entries(self) -> dict[int, tuple[Stamp, FrameIndex]]:
-        """Everything that is stored: (stamp, index) by the hash of the video's place."""
-        return {
-            int(name): (_stamp(table, row), table.index(row))
-            for _, table in self._load()
-            for row, name in enumerate(table.name)
-        }
+    @property
+    def is_usable(self) -> bool:
+        """Whether any of the files can be read."""
+        return bool(self._load())
 
     def _load(self) -> list[tuple[str, _Table]]:
         if self._tables is None:
@@ -128,19 +130,24 @@ class StoredFrames:
                 try:
                     self._tables.append((os.path.dirname(file), _read(file)))
                 except _Unusable as error:
-                    logger.warning(
-                        "%s is not used: %s. Videos are read through when they are opened; "
-                        "python tools/index_videos.py makes it anew",
-                        file,
-                        error,
-                    )
+                    _tell_once(f"{file} is not used: {error}. {self._advice}")
         return self._tables
 
 
 def stored_frames_of(folder: str) -> StoredFrames | None:
-    """The indices stored in a data set's folder, None if there are none."""
+    """The indices stored in a data set's folder, None if there are none.
+
+    A file that cannot be used is found out at once: this process tells of it, and no reading process does again.
+    """
     file = os.path.join(folder, FILE_NAME)
-    return StoredFrames([file]) if os.path.isfile(file) else None
+    stored = StoredFrames([file]) if os.path.isfile(file) else None
+    return stored if stored is not None and stored.is_usable else None
+
+
+@lru_cache(maxsize=64)
+def _tell_once(message: str) -> None:
+    """A warning; a run's data sets often have the same folder."""
+    logger.warning("%s", message)
 
 
 def write_stored_frames(
@@ -148,7 +155,6 @@ def write_stored_frames(
     indices: Mapping[str, tuple[Stamp, FrameIndex]],
     *,
     folder: str = "",
-    known: StoredFrames | None = None,
 ) -> None:
     """Writes a file of indices, whole or not at all.
 
@@ -156,11 +162,9 @@ def write_stored_frames(
         file: to create or replace.
         indices: (stamp, index) by the path of the video.
         folder: the folder that the file will lie in when it is used; "" = that of `file`.
-        known: indices of the same folder that are kept where `indices` has none for their video.
     """
     folder = folder or os.path.dirname(os.fspath(file))
-    named = {} if known is None else known.entries()
-    named |= {_name(path, folder): entry for path, entry in indices.items()}
+    named = {_name(path, folder): entry for path, entry in indices.items()}
     order = sorted(named)
     frames = [named[name][1] for name in order]
     stamps = [index.pts for index in frames if index.pts is not None]

@@ -127,15 +127,13 @@ def test_travels_as_paths(tmp_path, videos):
     assert len(pickle.loads(sent)) == 4
 
 
-def test_several_files_and_what_is_kept(tmp_path, videos):
+def test_several_files(tmp_path, videos):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     first, second = store(tmp_path / "a", videos[:2]), store(tmp_path / "b", videos[2:])
     both = StoredFrames.joined([first, None, second])
     assert len(both) == 4 and both.find(str(videos[3]), file_stamp(str(videos[3]))) is not None
     assert StoredFrames.joined([None, None]) is None
-    again = store(tmp_path / "a", videos[1:3], known=first)
-    assert len(again) == 3 and same(again.find(str(videos[0]), file_stamp(str(videos[0]))), index_of(videos[0])[1])
 
 
 def test_nothing_stored(tmp_path, videos):
@@ -193,8 +191,9 @@ def test_a_faulty_file_is_told_of_and_left_out(tmp_path, videos, caplog, fault, 
             arrays = dict(content)
         spoilt(fault)(arrays)
         np.savez(file, **arrays)
-    stored = stored_frames_of(str(tmp_path))
     with caplog.at_level(logging.WARNING):
+        stored = [stored_frames_of(str(tmp_path)) for _ in range(2)][0]  # as the sets for training and testing
+        assert stored is None  # nothing that a reading process could stumble on again
         assert read(videos[0], stored, VideoCache()) == [8, 9, 10, 11]
     [message] = [record.getMessage() for record in caplog.records if record.name == stored_frames.__name__]
     assert str(file) in message and told in message and "tools/index_videos.py makes it anew" in message

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import run_kit
 from source_kit import make_videos, plain_csv, run
 from videos import write_second_files
 
+from alphaction.dataset import stored_frames
 from alphaction.dataset.stored_frames import FILE_NAME, stored_frames_of
 from alphaction.dataset.video_file import file_stamp
 from alphaction.preparation import index_videos
@@ -31,6 +33,27 @@ def test_tool(tmp_path, capsys, monkeypatch):
     assert index_videos.main([f"{dataset}:train"]) == 0
     assert ": the frames of 2 videos of " in (said := capsys.readouterr().out) and said.endswith("1 read through now\n")
     assert len(stored_frames_of(str(file.parent))) == 3
+
+
+def test_deleted_videos_are_forgotten(tmp_path, capsys):
+    dataset = run_kit.write_dataset(tmp_path)
+    assert index_videos.main([str(dataset)]) == 0
+    (tmp_path / "videos" / "park.mp4").unlink()
+    assert index_videos.main([f"{dataset}:val"]) == 0
+    assert capsys.readouterr().out.endswith(f"the frames of 1 videos of {dataset}:val, 0 read through now\n")
+    assert len(stored_frames_of(str(tmp_path))) == 2
+
+
+def test_a_file_of_another_version_is_made_anew(tmp_path, capsys, caplog, monkeypatch):
+    dataset = run_kit.write_dataset(tmp_path)
+    monkeypatch.setattr(logging.getLogger("alphaction"), "propagate", True)
+    with monkeypatch.context() as older:
+        older.setattr(stored_frames, "VERSION", 0)
+        assert index_videos.main([str(dataset)]) == 0
+    assert index_videos.main([str(dataset)]) == 0
+    assert capsys.readouterr().out.endswith("3 read through now\n")
+    assert "made by another version" in caplog.text and caplog.text.endswith(". It is made anew\n")
+    assert len(stored_frames_of(str(tmp_path))) == 3
 
 
 def test_videos_that_cannot_be_read_are_left_to_the_loader(tmp_path, capsys):
