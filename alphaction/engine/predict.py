@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from alphaction.engine.memory import PersonMemory
 from alphaction.modeling.detector import ActionDetector
-from alphaction.structures import ClipBatch, Predictions, RoiFeatures
+from alphaction.structures import Boxes, ClipBatch, Predictions, RoiFeatures
 from alphaction.utils.distributed import ALONE, Processes
 from alphaction.utils.stop import Interrupted
 from alphaction.utils.watch import note
@@ -213,16 +213,29 @@ def _one_late(begun: Iterable[Callable[[], T] | None]) -> Iterator[T]:
 
 
 def _begun(batch: ClipBatch, scores: Tensor) -> Callable[[], Predictions]:
-    scores = _copying(scores)
+    copied = _copying(scores)
     batch = batch.without_frames()
-    return lambda: _batch_predictions(batch, scores())
+    return lambda: _batch_predictions(batch, copied())
 
 
 def _begun_features(batch: ClipBatch, features: RoiFeatures) -> Callable[[], _Seen]:
     person = _copying(features.person)
     objects = None if features.object is None else _copying(features.object)
-    batch = batch.without_frames()
-    return lambda: _Seen(batch, replace(features, person=person(), object=None if objects is None else objects()))
+    kept = _begun_boxes(batch.without_frames())
+    return lambda: _Seen(kept(), replace(features, person=person(), object=None if objects is None else objects()))
+
+
+def _begun_boxes(batch: ClipBatch) -> Callable[[], ClipBatch]:
+    """The batch with its persons in main memory: the person head found them on the device. Features need no others."""
+    boxes = [_copying(one.xyxy) for one in batch.persons]
+    scores = None if batch.person_scores is None else _copying(batch.person_scores)
+    sizes = [one.size for one in batch.persons]
+    batch = replace(batch, persons=(), regions=(), objects=None, person_scores=None)
+    return lambda: replace(
+        batch,
+        persons=[Boxes(one(), size) for one, size in zip(boxes, sizes, strict=True)],
+        person_scores=None if scores is None else scores(),
+    )
 
 
 def _copying(x: Tensor) -> Callable[[], Tensor]:

@@ -1,13 +1,17 @@
 """In which order a test does its work."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
+from step_kit import batch_of
 from torch import nn
 
-from alphaction.engine.predict import _batches, _evaluating, _one_late
+from alphaction.engine import predict
+from alphaction.engine.predict import _batches, _begun_features, _evaluating, _one_late
 from alphaction.layers import Conv3d
+from alphaction.structures import RoiFeatures
 
 
 def test_a_batch_is_finished_when_the_next_one_has_been_started():
@@ -51,3 +55,21 @@ def test_a_test_leaves_modes_and_memory_as_they_were():
         assert model[0]._ready._kept is not None
     assert [module.training for module in model.modules()] == modes
     assert model[0]._ready._kept is None
+
+
+def test_all_that_waits_for_the_second_pass_is_copied_to_main_memory(monkeypatch):
+    copies = []
+
+    def copying(x):
+        copies.append(x.clone())
+        return lambda copy=copies[-1]: copy
+
+    monkeypatch.setattr(predict, "_copying", copying)
+    batch = replace(batch_of(0, (2, 1)), person_scores=torch.tensor([0.9, 0.8, 0.7]))
+    seen = _begun_features(batch, RoiFeatures(torch.rand(3, 4), [2, 1], None, None))()
+    kept = [seen.features.person, *(boxes.xyxy for boxes in seen.batch.persons), seen.batch.person_scores]
+    assert all(any(one is copy for copy in copies) for one in kept) and len(kept) == len(copies)
+    assert [len(boxes) for boxes in seen.batch.persons] == [2, 1] and seen.batch.keys == batch.keys
+    for ours, given in zip(seen.batch.persons, batch.persons, strict=True):
+        assert torch.equal(ours.xyxy, given.xyxy) and ours.size == given.size
+    assert not seen.batch.regions and seen.batch.slow is None and seen.batch.objects is None
