@@ -59,6 +59,11 @@ class LoadReport:
     rows: RowReport | None = None
 
     @property
+    def has_head(self) -> bool:
+        """Whether something of the action head was filled."""
+        return any(name.startswith(HEAD_PREFIX) for name in self.loaded)
+
+    @property
     def by_ending(self) -> list[str]:
         """Model names that were filled by an entry of another, shorter name."""
         return [name for name, entry in self.loaded.items() if name != entry]

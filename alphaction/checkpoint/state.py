@@ -44,6 +44,7 @@ class LoadedState:
         class_counts: persons of each class in the training set; empty if the file does not say.
         config_text: the configuration (YAML) of the run that wrote the file.
         version: of this package, when the file was written.
+        project: the format of another project that the weights had; "" = ours.
         extra: further entries of the file, as given to `save`.
     """
 
@@ -57,6 +58,7 @@ class LoadedState:
     class_counts: Sequence[int] = ()
     config_text: str = ""
     version: str = ""
+    project: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -81,6 +83,7 @@ def describe(
         class_counts=tuple(counts) if isinstance(counts, (list, tuple)) else (),
         config_text=str(content.get("config", "")),
         version=str(content.get("version", "")),
+        project=str(content.get("zoo", "")),
         extra={key: value for key, value in content.items() if key not in OWN_ENTRIES} if resumed else {},
     )
 

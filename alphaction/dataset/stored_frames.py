@@ -130,7 +130,7 @@ class StoredFrames:
                 try:
                     self._tables.append((os.path.dirname(file), _read(file)))
                 except _Unusable as error:
-                    _tell_once(f"{file} is not used: {error}. {self._advice}")
+                    _tell_once(file, str(error), self._advice)
         return self._tables
 
 
@@ -145,9 +145,9 @@ def stored_frames_of(folder: str) -> StoredFrames | None:
 
 
 @lru_cache(maxsize=64)
-def _tell_once(message: str) -> None:
-    """A warning; a run's data sets often have the same folder."""
-    logger.warning("%s", message)
+def _tell_once(file: str, reason: str, advice: str) -> None:
+    """A run's data sets often have the same file."""
+    logger.warning("%s is not used: %s. %s", file, reason, advice)
 
 
 def write_stored_frames(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from yacs.config import CfgNode
 
 from alphaction.checkpoint import Checkpointer, LoadedState
+from alphaction.config.other_projects import warn_if_unlike
 from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_num_classes
 from alphaction.engine.batch_statistics import share_statistics
 from alphaction.engine.best import BestValidation
@@ -264,6 +265,8 @@ def _test(run: Run, opts: Sequence[str], *, explained: bool) -> list[EvalResult]
     state = Checkpointer(cfg.OUTPUT_DIR, model, processes=processes).load_for_test(
         command_line=cfg.MODEL.WEIGHT if from_command_line else "", config=cfg.MODEL.WEIGHT
     )
+    if state.report is not None:
+        warn_if_unlike(cfg, state.project, source=state.source, with_head=state.report.has_head)
     training = dict(zip(state.class_ids, state.class_counts, strict=False))
     facts = ReportFacts(weights=str(state.source), training=training)
     tester = Tester(cfg, model, device, facts=facts, processes=processes)

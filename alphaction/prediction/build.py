@@ -20,6 +20,7 @@ from alphaction.checkpoint.state import averaged_weights, class_names, entry
 from alphaction.config import load_config, validate
 from alphaction.config.defaults import get_cfg
 from alphaction.config.merge import merge_mapping
+from alphaction.config.other_projects import warn_if_unlike
 from alphaction.dataset.build import clip_sampling
 from alphaction.dataset.transforms import ClipTransform
 from alphaction.engine.testing.build import check_test_precision
@@ -93,6 +94,7 @@ def network_and_configuration(
     cfg.freeze()
     model = build_detection_model(cfg)
     _load(model, weights, path, config)
+    warn_if_unlike(cfg, str(content.get("zoo", "")), source=path, with_head=True)
     network = _network(cfg, model.to(place).eval(), class_list, place, batch_size)
     return replace(network, source=str(path), box_threshold=box_threshold), cfg
 

@@ -44,6 +44,13 @@ def test_a_file_of_pyslowfast_is_tested_as_ours(trained, tmp_path):
     assert [result.mAP for result in ours] == [result.mAP for result in theirs]
     (a,), (b,) = ([path.read_bytes() for path in sorted((tmp_path / name).rglob("*.csv"))][:1] for name in "ab")
     assert a == b, "scores and boxes"
+    aligned = HEAD + "POOLER_ALIGNED"
+    run_kit.test(config, tmp_path / "c", *KEYS, "MODEL.WEIGHT", tmp_path / "theirs.pyth", aligned, False)
+    assert f"{aligned} False (theirs True)" in _log(tmp_path / "c") and "(theirs" not in _log(tmp_path / "a")
+
+
+def _log(folder):
+    return "".join(path.read_text() for path in folder.glob("*.txt"))
 
 
 def test_a_file_of_mmaction2_begins_a_training(trained, tmp_path):
@@ -54,7 +61,9 @@ def test_a_file_of_mmaction2_begins_a_training(trained, tmp_path):
     torch.save({"state_dict": state, "meta": {"epoch": 1}}, tmp_path / "theirs.pth")
     flags = {"transfer": True, "no_head": True}
     run_kit.train(config, tmp_path / "run", *KEYS, "MODEL.WEIGHT", tmp_path / "theirs.pth", **flags)
-    text = "".join(path.read_text() for path in (tmp_path / "run").glob("*.txt"))
+    text = _log(tmp_path / "run")
+    [warning] = [line for line in text.splitlines() if "no tensor shows it" in line]
+    assert "INPUT.SLOW_FRAMES 'spread' (theirs 'first')" in warning and "POOLER" not in warning
     assert "weights of mmaction2 SlowFast" in text and "row 0 (background)" in text
 
 

@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from alphaction.checkpoint import Checkpointer, LoadedState
 from alphaction.checkpoint.state import AVERAGED, SCALER
+from alphaction.config.other_projects import warn_if_unlike
 from alphaction.dataset import ActionDataset
 from alphaction.engine.memory import PersonMemory
 from alphaction.engine.startup.agreement import check_agreement
@@ -191,6 +192,8 @@ def _start(cfg: CfgNode, flags: TrainFlags, checkpointer: Checkpointer, processe
         cfg.MODEL.WEIGHT, transfer=flags.transfer, no_head=flags.no_head, adjust_lr=flags.adjust_lr
     )
     check_agreement(start.source, start.iteration, processes)
+    if start.report is not None:
+        warn_if_unlike(cfg, start.project, source=start.source, with_head=start.report.has_head)
     seed_rank(flags.seed, processes.rank)
     if start.source is None and cfg.MODEL.BACKBONE.FROZEN_BN:
         logger.warning(
