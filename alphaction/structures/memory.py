@@ -219,7 +219,7 @@ class FeatureMemory:
             part = slice(first, first + _LOAD_ENTRIES)
             keys = [(saved.movies[i], time) for i, time in zip(saved.movie[part], saved.time[part], strict=True)]
             features = _take(saved.blocks, saved.starts, saved.used_rows(part))
-            self.put(keys, features, saved.count[part], losses=saved.loss[part])
+            self.put(keys, features, saved.count[part].tolist(), losses=saved.loss[part].tolist())
 
     def _adopt(self, saved: SavedMemory) -> None:
         """Makes the blocks and tables of a checkpoint those of this memory, which is empty."""
