@@ -142,9 +142,17 @@ class Predictor:
             raise ConfigError(f"--box-threshold: got {threshold:g}, expected a number from 0 to 1")
         if duration is not None and not duration > 0:
             raise ConfigError(f"--duration: got {duration:g}, expected seconds, above 0")
-        persons = self._persons(boxes, video)
-        source = self._source(video, start=start, duration=duration, detect_rate=detect_rate, should_stop=should_stop)
+
+        def opened() -> Source:
+            return self._source(video, start=start, duration=duration, detect_rate=detect_rate, should_stop=should_stop)
+
+        # A file first: that it is missing is known at once, a detector may have to be fetched. A stream last: it does
+        # not wait.
+        is_file = isinstance(video, (str, os.PathLike)) and not is_stream(video)
+        source = opened() if is_file else None
         try:
+            persons = self._persons(boxes, video)
+            source = opened() if source is None else source
             return VideoRun(
                 source,
                 self.network,
@@ -156,7 +164,8 @@ class Predictor:
                 should_stop=should_stop,
             )
         except BaseException:
-            source.close()
+            if source is not None:
+                source.close()
             raise
 
     def _source(

@@ -166,7 +166,7 @@ def _check_output(video: VideoChoice, output: OutputChoice) -> None:
             ) from None
     earlier = [path.name for path in output.paths() if path.exists()]
     if earlier:
-        logger.info("%s: earlier results are replaced (%s)", output.detections.parent, ", ".join(earlier))
+        logger.info("%s: earlier results will be replaced (%s)", output.detections.parent, ", ".join(earlier))
 
 
 class _Writers:

@@ -17,7 +17,9 @@ from prediction_kit import save_network
 from run_kit import ROOT
 from videos import numbered_frames, write_sound, write_video
 
+from alphaction import Predictor
 from alphaction.engine.script import run_script
+from alphaction.errors import VideoError
 from alphaction.prediction.jsonl import read_detections
 
 BOXES = "".join(f"{i / 10:.1f},4,6,27,41,0.9\n{i / 10:.1f},36,3,55,32,0.8\n" for i in range(100))
@@ -112,7 +114,7 @@ def test_earlier_results_are_replaced_and_told(place, tmp_path, capsys):
     predict(place, place / "good.mp4", *flags, output=tmp_path)
     assert "earlier results" not in capsys.readouterr().out
     predict(place, place / "good.mp4", *flags, output=tmp_path)
-    line = f"{tmp_path}: earlier results are replaced (detections.jsonl, events.csv)"
+    line = f"{tmp_path}: earlier results will be replaced (detections.jsonl, events.csv)"
     assert line in capsys.readouterr().out
     before = (tmp_path / "detections.jsonl").read_bytes()
     own = ["--boxes", tmp_path / "detections.jsonl"]
@@ -203,6 +205,13 @@ def test_bad_videos_are_named(place, tmp_path, capsys):
     for video, words in cases.items():
         message = refused(capsys, place, video, output=tmp_path / "out")
         assert message.startswith(f"{video}: ") and words in message
+
+
+def test_a_missing_video_is_told_before_a_detector_is_fetched(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(Predictor, "_load_detector", lambda self: pytest.fail("the detector was loaded first"))
+    predictor = Predictor.from_checkpoint(str(place / "model_final.pth"), device="cpu")
+    with pytest.raises(VideoError, match="cannot read the video"):
+        predictor(tmp_path / "missing.mp4", boxes="detector")
 
 
 def _without_frames(path):
