@@ -81,7 +81,8 @@ def _check_exists(path: pathlib.Path) -> None:
     if _PUBLIC_FOLDER in text:
         advice = (
             "Public weights are not part of the repository: MODEL_ZOO.md tells where to get this file "
-            "(`python -m alphaction.weights get NAME` for most)."
+            "(`python -m alphaction.weights list` names it, `get NAME` fetches it or says how). Training on your own "
+            "data can do without: `tools/prepare_dataset.py --from-scratch`."
         )
     else:
         advice = "Check MODEL.WEIGHT; relative paths begin at the working directory."
