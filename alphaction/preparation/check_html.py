@@ -58,7 +58,8 @@ def _page(report: CheckReport, camera: _Camera, pictures: int) -> Iterator[str]:
     yield page.head(title, style=_STYLE)
     counts = {level: report.findings.count(level) for level in LEVELS}
     told = ", ".join(
-        f"<span class={level}>{count} {level}{'' if count == 1 else 's'}</span>" for level, count in counts.items()
+        f"<span class={level if count else 'none'}>{count} {level}{'' if count == 1 else 's'}</span>"
+        for level, count in counts.items()
     )
     verdict = "training will fail or be wrong" if counts["error"] else "fit to train on"
     yield f"<h1>{_text(title)}</h1><p>{told}: {verdict}.</p>"
