@@ -148,12 +148,12 @@ BAD_FILES = {
     "unknown section": ("SOLVERS:\n  MAX_ITER: 1\n", ["SOLVERS: unknown section; the nearest one is SOLVER"]),
     "section moved": ("BACKBONE:\n  A: 1\n", ["BACKBONE: unknown section; the nearest one is MODEL.BACKBONE"]),
     "several at once": (
-        "SOLVER:\n  BASELR: 1\n  MAX_ITER: lots\nINPUT:\n  FRAMES: 3\nTEST: 7\n",
+        "SOLVER:\n  BASELR: 1\n  MAX_ITER: lots\nINPUT:\n  FRAMES_NUM: 3\nTEST: 7\n",
         [
             "config file ",
             "my.yaml:\n  SOLVER.BASELR: unknown key; the nearest one is SOLVER.BASE_LR\n",
             "  SOLVER.MAX_ITER: got 'lots' (text), expected an integer\n",
-            "  INPUT.FRAMES: unknown key; the nearest one is INPUT.FRAME_NUM\n",
+            "  INPUT.FRAMES_NUM: unknown key; the nearest one is INPUT.FRAME_NUM\n",
             "  TEST: is a section, not a key; got 7; its keys are TEST.VIDEOS_PER_BATCH, ",
         ],
     ),
