@@ -12,7 +12,7 @@ from alphaction.config import load_config, validate
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Project -> network -> name -> shape.
-NAMES = json.loads(gzip.decompress((ROOT / "tests" / "golden" / "zoo_names.json.gz").read_bytes()))
+NAMES = json.loads(gzip.decompress((ROOT / "tests" / "golden_zoo" / "names.json.gz").read_bytes()))
 # A network for whole clips: what its last stage does instead of dilating.
 WHOLE_CLIPS = [
     *("MODEL.BACKBONE.LAST_STRIDE", 2),

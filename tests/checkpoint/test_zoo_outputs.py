@@ -15,7 +15,7 @@ from alphaction.modeling.build import build_backbone
 from alphaction.modeling.nonlocal_block import NonLocalBlock, NonLocalOptions
 from alphaction.structures import Boxes, ClipBatch
 
-GOLDEN = np.load(zoo_kit.ROOT / "tests" / "golden" / "zoo.npz")
+GOLDEN = np.load(zoo_kit.ROOT / "tests" / "golden_zoo" / "outputs.npz")
 META = json.loads(str(GOLDEN["meta"]))
 CASES = {
     "kinetics_4x16": ("pyslowfast", "Kinetics/SLOWFAST_4x16_R50", zoo_kit.WHOLE_CLIPS),
