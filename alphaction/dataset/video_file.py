@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -25,7 +26,8 @@ from alphaction.errors import VideoError
 logger = logging.getLogger(__name__)
 
 _warned: set[str] = set()  # paths; a video is warned of once per process, however often it is opened
-_STILL_FORMATS = frozenset({"mjpeg", "png", "bmp", "gif", "webp"})
+# PyAV before 19 stops at titles and the like that are not UTF-8, later ones no longer know the option.
+_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" in (av.open.__doc__ or "") else {}
 KEYS_BACK = 3  # earlier key frames that are tried when decoding from the nearest one does not give every frame
 
 
@@ -204,7 +206,7 @@ class VideoFile:
     def _open(self) -> None:
         try:
             # "file:" keeps a name with a colon from being taken for a protocol.
-            self._container = av.open(f"file:{self.path}", metadata_errors="replace")
+            self._container = av.open(f"file:{self.path}", **_LENIENT)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise VideoError(f"{self.path}: not a video that can be read ({_reason(error)})") from None
         self._at_start = True
@@ -390,10 +392,7 @@ class VideoFile:
 
 def _is_cover(stream: av.VideoStream) -> bool:
     """Whether the "video" track is the still picture that music files and some films carry."""
-    if hasattr(av.stream, "Disposition"):
-        return bool(stream.disposition & av.stream.Disposition.attached_pic)
-    # PyAV 12 does not tell: a still format beside a track of another kind is taken for the cover.
-    return stream.name in _STILL_FORMATS and len(stream.container.streams.video) > 1
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _reason(error: Exception) -> str:

@@ -434,7 +434,6 @@ def test_a_phones_rotation_is_applied(tmp_path: pathlib.Path) -> None:
     assert videos.read_numbers(VideoFile(str(path)).read(np.arange(5))) == list(range(5))
 
 
-@pytest.mark.skipif(not hasattr(av.stream, "Disposition"), reason="PyAV 12 cannot mark a cover picture")
 def test_cover_picture_is_not_a_video(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "music.mp4"
     with av.open(str(path), "w") as container:
