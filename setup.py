@@ -57,7 +57,7 @@ setup(
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)],
     install_requires=read_requirements(),
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.80", "tensorboard>=2.17", "ruff>=0.6", "mypy>=1.8", "setuptools>=70.1"],
+        "test": ["pytest>=8", "hypothesis>=6.80", "tensorboard>=2.18", "ruff>=0.6", "mypy>=1.8", "setuptools>=70.1"],
         "export": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],  # tools/export.py --format onnx
         "benchmark": ["pytorchvideo>=0.1.5"],  # the peer of benchmarks/model.py
     },
