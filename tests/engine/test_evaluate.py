@@ -2,13 +2,14 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from toy_set import ToySet
 
 from alphaction.engine.evaluate import (
     evaluate_dataset,
@@ -66,12 +67,8 @@ def perfect_predictions(annotations):
 
 
 @dataclass
-class FakeSet:
-    annotations: Annotations
+class FakeSet(ToySet):
     name: str = "toy_val"
-    spec: dict = field(default_factory=lambda: {"eval_file_paths": {}})
-    uses_detections: bool = False
-    finds_persons: bool = False
 
     def keyframe_image(self, i):
         if i == 1:

@@ -2,24 +2,16 @@
 
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from toy_set import ToySet
 
 from alphaction.engine.evaluate import evaluate_dataset
 from alphaction.structures import Annotations, ClassList, PackedBoxes, Predictions
 
 STEPS = 6
-
-
-@dataclass
-class Toy:
-    annotations: Annotations
-    name: str = "toy"
-    spec: dict = field(default_factory=lambda: {"eval_file_paths": {}})
-    uses_detections: bool = False
-    finds_persons: bool = False
 
 
 @pytest.fixture
@@ -29,7 +21,7 @@ def toy():
     labels = np.zeros((2 * keyframes, 2), bool)
     labels[0::2, 0] = True
     labels[1::2, 1] = np.arange(keyframes) % STEPS >= STEPS // 2
-    return Toy(
+    return ToySet(
         Annotations(
             classes=ClassList((1, 2), ("walk", "run")),
             movies=("a", "b"),

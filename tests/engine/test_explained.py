@@ -1,28 +1,20 @@
 """An evaluation with next to no mAP says why: in the table and in metrics.json."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from toy_set import ToySet
 
 from alphaction.engine.evaluate import evaluate_dataset
 from alphaction.structures import Annotations, ClassList, PackedBoxes, Predictions
 
 
-@dataclass
-class Toy:
-    annotations: Annotations
-    name: str = "toy"
-    spec: dict = field(default_factory=lambda: {"eval_file_paths": {}})
-    uses_detections: bool = False
-    finds_persons: bool = False
-
-
 @pytest.fixture
 def toy():
     boxes = np.tile(np.array([[4, 6, 27, 41], [34, 6, 57, 41]], np.float32), (4, 1))
-    return Toy(
+    return ToySet(
         Annotations(
             classes=ClassList((1, 2), ("walk", "run")),
             movies=("v",),
