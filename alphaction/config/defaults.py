@@ -11,7 +11,7 @@ from alphaction.config.model_defaults import MODEL
 
 _C = CN()
 
-# The network: `model_defaults`.
+# The network; its keys stand in model_defaults.py.
 _C.MODEL = MODEL
 
 # ----------------------------------------------------------------------------------------------------------- input
