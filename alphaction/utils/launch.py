@@ -124,9 +124,10 @@ def _end_badly(watcher: watch.Watch, error: BaseException) -> NoReturn:
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     if isinstance(error, KeyboardInterrupt):
         text = "stopped by the keyboard"
-    watcher.close(error=text)
+    watcher.say_end(error=text)
     if isinstance(error, UserError) and error.told_elsewhere is None:
         error.told_elsewhere = watcher.is_told_before(text)
+    watcher.leave()
     raise error
 
 

@@ -35,6 +35,7 @@ class Sign:
         idle: seconds since it last got on.
         end: None while it runs, "" after a good end, else the error.
         verdict: its end is the fault of another process: the message.
+        left: it will not use the store again.
     """
 
     host: str
@@ -47,6 +48,7 @@ class Sign:
     idle: float = 0.0
     end: str | None = None
     verdict: str = ""
+    left: bool = False
 
 
 class Verdict(NamedTuple):

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import NoReturn
@@ -131,7 +131,12 @@ class Watch:
         return self._verdict.message if self._verdict is not None else ""
 
     def close(self, *, error: str = "", verdict: str = "") -> None:
-        """Says goodbye, so that the others do not take this process for dead.
+        """`say_end`, then `leave`."""
+        self.say_end(error=error, verdict=verdict)
+        self.leave()
+
+    def say_end(self, *, error: str = "", verdict: str = "") -> None:
+        """Says that this process ends, so that the others do not take it for dead.
 
         Args:
             error: why it ends, if not in good order: the others will end, too.
@@ -141,14 +146,22 @@ class Watch:
         self._closing.set()
         self._wake.set()
         self._published.wait(_PUBLISH)
+
+    def leave(self) -> None:
+        """The last thing this process has to do with the store; to be called after `say_end`."""
+        _set_current(None)
+        if self._published.is_set() and not self._judge.lost:
+            self._own = replace(self._own, left=True)
+            with suppress(RuntimeError):  # the store may have gone with process 0
+                self._store.set(self._keys[self._rank], json.dumps(asdict(self._own)))
         if self._holds_store:
             self._linger()
-        _set_current(None)
 
     def is_told_before(self, error: str) -> bool:
-        """Whether a process before this one ends with the same error: waits a moment for it. To be called last.
+        """Whether a process before this one ends with the same error: waits a moment for it.
 
-        What is wrong with a file or a key is found by all processes, and one message is enough.
+        To be called between `say_end` and `leave`. What is wrong with a file or a key is found by all processes, and
+        one message is enough.
         """
         until = time.monotonic() + GRACE
         try:
@@ -216,13 +229,13 @@ class Watch:
             os._exit(1)
 
     def _linger(self) -> None:
-        """Keeps the store until all others have read the last news and said goodbye."""
+        """Keeps the store until all others have left it: PyTorch writes pages to the terminal about one that is gone."""
         until = time.monotonic() + _LINGER
         left_out = {self._rank, -1 if self._verdict is None else self._verdict.culprit}
         try:
             while time.monotonic() < until:
                 others = [sign for rank, sign in enumerate(self._read()) if rank not in left_out]
-                if all(sign.end is not None or is_gone(sign, own=self._own) for sign in others):
+                if all(sign.left or is_gone(sign, own=self._own) for sign in others):
                     return
                 time.sleep(0.05)
         except RuntimeError:

@@ -102,6 +102,17 @@ def test_an_error_of_one_process_is_told_by_the_others(tmp_path):
     assert re.fullmatch(rf"process 1 of 2 \(\S+, pid {pid}\) ended with an error: yard.mp4: cannot be read", told)
 
 
+def test_a_slow_goodbye_leaves_one_message(tmp_path):
+    """Process 0, which holds the store, stays until the other has read in it for the last time."""
+    slow = "from alphaction.utils.watch import Watch; read = Watch._read; "
+    slow += "Watch._read = lambda self: (self._closing.is_set() and time.sleep(1), read(self))[1]; "
+    fails = 'from alphaction.errors import VideoError; raise VideoError("yard.mp4: cannot be read")'
+    with process_kit.start(code(fails, slow + fails), 2, tmp_path) as members:
+        assert message(members[0]) == "yard.mp4: cannot be read"
+        assert members[1].ends() == 1
+    assert members[1].text == "ready\n"  # neither the same message again nor what PyTorch says of a store that is gone
+
+
 def test_a_fault_of_the_software_keeps_its_traceback(tmp_path):
     with process_kit.start(code("raise KeyError('blub')", TALK), 2, tmp_path) as members:
         assert members[0].ends() == 1 and "KeyError: 'blub'" in members[0].text and "Traceback" in members[0].text
