@@ -20,7 +20,8 @@ from alphaction.structures.planes import ClipPlanes
 def pad_clips(clips: Sequence[Tensor], *, size_divisibility: int = 0) -> Tensor:
     """One tensor [N, C, T, H, W] of clips [C, t, h, w], each in its upper left corner with zeros beyond.
 
-    T, H, W are the largest of the batch, H and W rounded up to multiples of `size_divisibility` (0: as they are).
+    T, H, W are the largest of the batch, H and W rounded up to multiples of `size_divisibility` (0: as they are). A
+    single clip that needs no padding is not copied.
     """
     if not clips:
         raise ValueError("clips: got none, expected at least one")
@@ -28,18 +29,23 @@ def pad_clips(clips: Sequence[Tensor], *, size_divisibility: int = 0) -> Tensor:
         raise ValueError(f"clips: got shapes {[tuple(clip.shape) for clip in clips]}, expected [C, T, h, w] of one C")
     frames = max(clip.shape[1] for clip in clips)
     height, width = _padded([(clip.shape[2], clip.shape[3]) for clip in clips], size_divisibility)
-    batch = _zeros((len(clips), clips[0].shape[0], frames, height, width), like=clips[0])
+    shape = (len(clips), clips[0].shape[0], frames, height, width)
+    shared = _shared(shape, like=clips[0])
+    if shared is None and all(clip.shape == shape[1:] for clip in clips):  # nothing to pad
+        return clips[0].unsqueeze(0) if len(clips) == 1 else torch.stack(list(clips))
+    batch = clips[0].new_zeros(shape) if shared is None else shared
     for row, clip in zip(batch, clips, strict=True):
         row[:, : clip.shape[1], : clip.shape[2], : clip.shape[3]] = clip
     return batch
 
 
 def join_planes(clips: Sequence[ClipPlanes], *, size_divisibility: int = 0) -> ClipPlanes:
-    """The planes of all clips in one tensor, to be padded as `pad_clips` does."""
-    data = _zeros((sum(len(clip.data) for clip in clips),), like=clips[0].data)
-    torch.cat([clip.data for clip in clips], out=data)
+    """The planes of all clips in one tensor, to be padded as `pad_clips` does; those of a single clip are not copied."""
+    data = [clip.data for clip in clips]
+    shared = _shared((sum(map(len, data)),), like=data[0])
+    joined = data[0] if shared is None and len(data) == 1 else torch.cat(data, out=shared)
     layouts = [layout for clip in clips for layout in clip.layouts]
-    return ClipPlanes(data, layouts, _padded([layout.size for layout in layouts], size_divisibility))
+    return ClipPlanes(joined, layouts, _padded([layout.size for layout in layouts], size_divisibility))
 
 
 def _padded(sizes: Sequence[tuple[int, int]], divisibility: int) -> tuple[int, int]:
@@ -49,13 +55,13 @@ def _padded(sizes: Sequence[tuple[int, int]], divisibility: int) -> tuple[int, i
     return height, width
 
 
-def _zeros(shape: tuple[int, ...], *, like: Tensor) -> Tensor:
-    """Zeros; in a loader's worker in memory that the main process shares, or the batch would be copied there once more.
+def _shared(shape: tuple[int, ...], *, like: Tensor) -> Tensor | None:
+    """In a loader's worker zeros in memory that the main process shares, or the batch would be copied there once more.
 
-    The way of torch's own `default_collate`, which cannot pad.
+    The way of torch's own `default_collate`, which cannot pad. None in the main process.
     """
     if get_worker_info() is None:
-        return like.new_zeros(shape)
+        return None
     storage = like._typed_storage()._new_shared(math.prod(shape), device=like.device)
     return like.new(storage).resize_(shape)  # a new file of the system's shared memory holds zeros
 
