@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from alphaction.layers.folding import FoldedCache, folded, is_constant
+from alphaction.layers.folding import ConstantNorm, FoldedCache, folded, is_constant
 from alphaction.layers.forms import arithmetic_of, form_of, is_exporting
 from alphaction.layers.onednn import columns_at_once, convolve, infer, made_ready
 from alphaction.layers.onednn_call import Geometry, Triple
@@ -22,6 +22,9 @@ class Conv3d(nn.Conv3d):
         plain: computed as written, by `torch.nn.Conv3d`, with a batch norm of its own after it.
     """
 
+    stride: Triple
+    padding: Triple
+    dilation: Triple
     plain = False
 
     def __init__(
@@ -58,7 +61,7 @@ class Conv3d(nn.Conv3d):
             return self._convolve(x, bn, add=add, relu=relu)
         return _finished(bn(self._convolve(x, None)), add, relu=relu)
 
-    def _convolve(self, x: Tensor, bn: nn.Module | None, *, add: Tensor | None = None, relu: bool = False) -> Tensor:
+    def _convolve(self, x: Tensor, bn: ConstantNorm | None, *, add: Tensor | None = None, relu: bool = False) -> Tensor:
         """ReLU(convolution(x) + add), with a constant batch norm in the convolution."""
         dtype = arithmetic_of(x)
         form = form_of(x, dtype)
@@ -77,7 +80,7 @@ class Conv3d(nn.Conv3d):
             y = self._library(x, weight, bias)
         return _finished(y, add, relu=relu)
 
-    def _weights(self, bn: nn.Module | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    def _weights(self, bn: ConstantNorm | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return self._ready.get(self, bn, dtype=dtype, form="weights", make=_pair)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -103,7 +106,7 @@ class Conv3d(nn.Conv3d):
         self._ready.clear()  # moved or cast: the old form is of no use, and would keep the old weights alive
         return super()._apply(fn, recurse)
 
-    def train(self, mode: bool = True) -> nn.Module:
+    def train(self, mode: bool = True) -> Conv3d:
         self._ready.clear()  # a test begins with what the weights are then, however they were changed
         return super().train(mode)
 

@@ -6,7 +6,7 @@ weight' = weight * gamma / sqrt(variance + eps), bias' = beta + (bias - mean) * 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,17 @@ from alphaction.layers.frozen_bn import FrozenBatchNorm
 T = TypeVar("T")
 
 
-def is_constant(bn: nn.Module) -> bool:
+class ConstantNorm(Protocol):
+    """What `is_constant` says of a batch norm: it has statistics, [C] each."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor
+    running_var: Tensor
+    eps: float
+
+
+def is_constant(bn: nn.Module) -> TypeGuard[ConstantNorm]:
     """Whether the batch norm is the same linear function for every batch, with nothing to learn in this pass."""
     if isinstance(bn, FrozenBatchNorm):
         return True
@@ -26,7 +36,7 @@ def is_constant(bn: nn.Module) -> bool:
     )
 
 
-def folded(conv: nn.Conv3d, bn: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+def folded(conv: nn.Conv3d, bn: ConstantNorm | None) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of the two in one; gradients reach the convolution's own."""
     if bn is None:
         return conv.weight, conv.bias
@@ -50,7 +60,7 @@ class FoldedCache(Generic[T]):
     def get(
         self,
         conv: nn.Conv3d,
-        bn: nn.Module | None,
+        bn: ConstantNorm | None,
         *,
         dtype: torch.dtype,
         form: object,
@@ -87,7 +97,7 @@ class FoldedCache(Generic[T]):
         return FoldedCache, ()
 
 
-def _tensors(module: nn.Module | None) -> tuple[Tensor | None, ...]:
+def _tensors(module: nn.Conv3d | ConstantNorm | None) -> tuple[Tensor | None, ...]:
     if module is None:
         return ()
     return (module.weight, module.bias, getattr(module, "running_mean", None), getattr(module, "running_var", None))

@@ -16,6 +16,11 @@ class FrozenBatchNorm(nn.Module):
     they are saved and loaded like those of a trainable batch norm, but no optimizer sees them.
     """
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
