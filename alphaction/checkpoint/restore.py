@@ -33,6 +33,11 @@ _OPTIMIZER_SETTINGS = ("momentum", "betas", "weight_decay")
 class Schedule(Protocol):
     """What is asked of a learning rate schedule (see `solver/lr_schedule.py`)."""
 
+    @property
+    def end(self) -> int | None: ...
+
+    def rate(self, epoch: int) -> float: ...
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None: ...
@@ -76,7 +81,8 @@ def restore_schedule(scheduler: Schedule, saved: Any, *, source: pathlib.Path, i
     To be called after `restore_optimizer`, which brings the file's rates.
 
     Raises:
-        CheckpointError: the file's schedule is of another kind or of other parameters.
+        CheckpointError: the file's schedule is of another kind or of other parameters, or its rate comes to 0 before
+            the configured one's does.
     """
     if not isinstance(saved, Mapping):
         logger.warning("%s holds no schedule: the configuration's goes on at iteration %d.", source, iteration)
@@ -85,7 +91,7 @@ def restore_schedule(scheduler: Schedule, saved: Any, *, source: pathlib.Path, i
     if adjust_lr:
         scheduler.set_epoch(int(saved.get("last_epoch", iteration)))
         return
-    configured = scheduler.state_dict()
+    configured, end, rate = scheduler.state_dict(), scheduler.end, scheduler.rate(iteration)
     try:
         scheduler.load_state_dict(saved)
     except (ValueError, KeyError, TypeError) as error:
@@ -93,6 +99,13 @@ def restore_schedule(scheduler: Schedule, saved: Any, *, source: pathlib.Path, i
             f"{source}: its learning rate schedule cannot be continued ({error}). Add --adjust-lr to go on with the "
             "configuration's schedule."
         ) from error
+    if end is not None and scheduler.end is not None and scheduler.end < end:
+        raise CheckpointError(
+            f"{source}: SOLVER.MAX_ITER is {end}, but the learning rate of its schedule falls to 0 at iteration "
+            f"{scheduler.end}: the iterations after that would learn nothing. Add --adjust-lr to go on with the "
+            f"configuration's schedule (rate {rate:g} at iteration {iteration}), or set SOLVER.MAX_ITER "
+            f"{scheduler.end}."
+        )
     restored = scheduler.state_dict()
     changed = [_difference(key, configured[key], restored[key]) for key in configured if key not in _POSITION]
     if any(changed):

@@ -73,6 +73,15 @@ class WarmupSchedule(LRScheduler):
         """Fraction of the base rates after `epoch` finished iterations."""
         raise NotImplementedError
 
+    @property
+    def end(self) -> int | None:
+        """After so many finished iterations every rate is 0 for good; None = never."""
+        return None
+
+    def rate(self, epoch: int) -> float:
+        """Of the first parameter group, after `epoch` finished iterations."""
+        return float(self.base_lrs[0]) * self.factor(epoch)
+
     def get_lr(self) -> list[float | Tensor]:
         """The rate of every group at `last_epoch`; called by `step()`."""
         factor = self.factor(self.last_epoch)
@@ -198,6 +207,10 @@ class HalfPeriodCosine(WarmupSchedule):
         if epoch < self.warmup.iters:
             return self.warmup.at(epoch)
         return 0.5 * (math.cos(math.pi * min(epoch, self.max_iter) / self.max_iter) + 1.0)
+
+    @property
+    def end(self) -> int | None:
+        return max(self.max_iter, self.warmup.iters)
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"max_iter": self.max_iter}

@@ -1,5 +1,6 @@
 import logging
 import os
+import re
 import resource
 import shutil
 
@@ -282,6 +283,30 @@ def test_another_schedule_needs_adjust_lr(tmp_path, caplog):
     checkpointer, _, optimizer, scheduler = _run(tmp_path, scheduler=cosine)
     assert checkpointer.resume_or_load("", adjust_lr=True).iteration == 1
     assert "this configuration's schedule (--adjust-lr)" in caplog.text
+
+
+def test_a_finished_cosine_goes_on_longer_with_adjust_lr_alone(tmp_path):
+    def cosine(max_iter):
+        return lambda optimizer: HalfPeriodCosine(optimizer, max_iter=max_iter)
+
+    run = _run(tmp_path, lr=0.25, scheduler=cosine(10))[0]
+    run.resume_or_load("")
+    path = run.save("model_final", iteration=10)
+    expected = (
+        f"{path}: SOLVER.MAX_ITER is 20, but the learning rate of its schedule falls to 0 at iteration 10: the "
+        "iterations after that would learn nothing. Add --adjust-lr to go on with the configuration's schedule (rate "
+        "0.125 at iteration 10), or set SOLVER.MAX_ITER 10."
+    )
+    with pytest.raises(CheckpointError, match=re.escape(expected)):
+        _run(tmp_path, lr=0.25, scheduler=cosine(20))[0].resume_or_load("")
+    for max_iter in (10, 5):  # not longer: as saved
+        checkpointer, _, _, scheduler = _run(tmp_path, lr=0.25, scheduler=cosine(max_iter))
+        assert checkpointer.resume_or_load("").iteration == scheduler.max_iter == 10
+    checkpointer, _, optimizer, scheduler = _run(tmp_path, lr=0.25, scheduler=cosine(20))
+    checkpointer.resume_or_load("", adjust_lr=True)
+    assert scheduler.rate(10) == pytest.approx(0.125)
+    path = checkpointer.save("model_final", iteration=12)  # once adjusted, the flag is no longer needed
+    assert _run(tmp_path, lr=0.25, scheduler=cosine(20))[0].resume_or_load("").iteration == 12
 
 
 def test_changed_numbers_are_named(tmp_path, caplog):
