@@ -50,7 +50,7 @@ class Pointwise(nn.Conv3d):
     def __init__(self, dim_in: int, dim_out: int, *, bias: bool, init_std: float) -> None:
         super().__init__(dim_in, dim_out, 1, bias=bias)
         nn.init.normal_(self.weight, std=init_std) if init_std else nn.init.zeros_(self.weight)
-        if bias:
+        if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class BatchNormOptions:
     momentum: float = 0.1
     last_gamma: float = 0.0
 
-    def make(self, channels: int) -> nn.Module:
+    def make(self, channels: int) -> FrozenBatchNorm | nn.BatchNorm3d:
         if self.frozen:
             return FrozenBatchNorm(channels, eps=self.eps)
         return nn.BatchNorm3d(channels, eps=self.eps, momentum=self.momentum)

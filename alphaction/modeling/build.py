@@ -19,7 +19,7 @@ from alphaction.modeling.person_head import PersonHead, PersonHeadOptions
 from alphaction.modeling.pooler import RoiPooler3d
 from alphaction.modeling.postprocess import Postprocess
 from alphaction.modeling.slowfast import BODIES, Geometry, LateralOptions, NonLocalPlaces, SlowFast
-from alphaction.structures.groups import ActionGroup
+from alphaction.structures.groups import ActionGroup, Loss
 
 logger = logging.getLogger(__name__)
 
@@ -306,7 +306,7 @@ def action_groups(cfg: CfgNode) -> tuple[ActionGroup, ...]:
             "make them sum to NUM_CLASSES (0 drops a group), or leave all three at AVA's 14, 49, 17 for one "
             "multi-label group of all classes"
         )
-    rows = (
+    rows: tuple[tuple[str, int, Loss, float], ...] = (
         ("pose_action", sizes[0], "softmax", node.POSE_LOSS_WEIGHT),
         ("object_interaction", sizes[1], "sigmoid", node.OBJECT_LOSS_WEIGHT),
         ("person_interaction", sizes[2], "sigmoid", node.PERSON_LOSS_WEIGHT),

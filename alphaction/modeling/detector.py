@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ class ActionDetector(nn.Module):
         pixel_mean, pixel_std: per channel of the clip, on the scale 0..255.
         person_head: finds the persons; None where the batches bring them.
     """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(
         self,
@@ -67,13 +71,18 @@ class ActionDetector(nn.Module):
         features = self._pooled(maps, batch)
         losses = None
         if self.person_head is not None and self.training:
+            assert maps.slow is not None  # `build_person_head` refuses a network without
             losses = self.person_head.losses(maps.slow, batch.persons if batch.annotated is None else batch.annotated)
         return DetectorOutput(logits=self.classify(features, memory), features=features, person_losses=losses)
 
     @property
+    def head(self) -> ActionHead:
+        return cast(ActionHead, self.roi_heads["action"])  # what a ModuleDict holds has no type
+
+    @property
     def needs_memory(self) -> bool:
         """Whether the head has M blocks, which look at the memory."""
-        structure = self.roi_heads["action"].feature_extractor.ia_structure
+        structure = self.head.feature_extractor.ia_structure
         return structure is not None and structure.needs_memory
 
     def extract(self, batch: ClipBatch) -> RoiFeatures:
@@ -93,6 +102,7 @@ class ActionDetector(nn.Module):
         if self.person_head is None:
             raise ValueError("find_persons: this model has no person head (MODEL.ROI_PERSON_HEAD.ACTIVE)")
         maps = self._maps(batch)
+        assert maps.slow is not None
         found = self.person_head.find(maps.slow, batch.sizes)
         batch = replace(
             batch,
@@ -125,4 +135,4 @@ class ActionDetector(nn.Module):
             features: from `extract`.
             memory: the persons of the seconds around each clip, for heads with M blocks.
         """
-        return self.roi_heads["action"](features, memory)
+        return self.head(features, memory)

@@ -94,6 +94,12 @@ class InteractionStructure(nn.Module):
         ValueError: no block, an unknown kind, or more columns in a layer than in the one before.
     """
 
+    person_dim_reduce: Pointwise
+    # Each where there are blocks of its kind.
+    person_key_dim_reduce: Pointwise
+    object_dim_reduce: Pointwise
+    mem_dim_reduce: Pointwise
+
     def __init__(
         self,
         layers: Sequence[Sequence[str]],

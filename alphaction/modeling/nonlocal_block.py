@@ -51,7 +51,11 @@ class NonLocalBlock(nn.Module):
         self.g = Conv3d(dim, dim_inner, 1, bias=options.bias)
         self.out = Conv3d(dim_inner, dim, 1, bias=options.bias)
         self.pool = nn.MaxPool3d((options.pool_frames, 2, 2)) if options.max_pool else nn.Identity()
-        self.bn = nn.Identity() if options.bn is None else options.bn.make(dim)
+        self.bn: nn.Module = nn.Identity()
+        if options.bn is not None:
+            self.bn = bn = options.bn.make(dim)
+            # Frozen or not, unlike in residual branches: the constant is what a weight file replaces.
+            nn.init.constant_(bn.weight, options.bn.last_gamma)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -61,9 +65,6 @@ class NonLocalBlock(nn.Module):
                 nn.init.zeros_(conv.bias)
         if self.options.zero_init:
             nn.init.zeros_(self.out.weight)
-        if self.options.bn is not None:
-            # Frozen or not, unlike in residual branches: the constant is what a weight file replaces.
-            nn.init.constant_(self.bn.weight, self.options.bn.last_gamma)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, T, H, W] to the same shape."""

@@ -15,6 +15,7 @@ Module names are those of the released weight files: `res_nl1.res_0.btnk.conv1.c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -294,32 +295,31 @@ class SlowFast(nn.Module):
             )
         self.alpha = alpha
         bn = bn or BatchNormOptions()
-        common = {
-            "body": body,
-            "bn": bn,
-            "nonlocal_options": nonlocal_options or NonLocalOptions(),
-            "geometry": geometry or Geometry(),
-            "recompute": recompute,
-        }
+        pathway = partial(
+            Pathway,
+            body=body,
+            bn=bn,
+            nonlocal_options=nonlocal_options or NonLocalOptions(),
+            geometry=geometry or Geometry(),
+            recompute=recompute,
+        )
         fast_dims = (fast_width, *(_EXPANSION * fast_width * 2**i for i in range(NUM_STAGES - 1)))
         self.slow = self.fast = None
         if slow:
-            self.slow = Pathway(
+            self.slow = pathway(
                 width=body.width,
                 lateral_dims=tuple(_LATERAL_RATIO * dim if fast else 0 for dim in fast_dims),
                 stem_kernel=1,
                 temporal_kernels=_SLOW_KERNELS,
                 nonlocal_places=slow_nonlocal or NonLocalPlaces(),
-                **common,
             )
         if fast:
-            self.fast = Pathway(
+            self.fast = pathway(
                 width=fast_width,
                 lateral_dims=(0,) * NUM_STAGES,
                 stem_kernel=5,
                 temporal_kernels=_FAST_KERNELS,
                 nonlocal_places=fast_nonlocal or NonLocalPlaces(),
-                **common,
             )
             for i, dim in enumerate(fast_dims, start=1):
                 connection = LateralConnection(dim, alpha=alpha, options=lateral or LateralOptions(), bn=bn)
@@ -348,14 +348,14 @@ class SlowFast(nn.Module):
         return FeatureMaps(*(None if features is None else features.float() for features in self._maps(*clips)))
 
     def _maps(self, slow: Tensor | None, fast: Tensor | None) -> FeatureMaps:
-        slow = None if self.slow is None else self.slow.stem(slow)
-        fast = None if self.fast is None else self.fast.stem(fast)
+        slow = None if self.slow is None or slow is None else self.slow.stem(slow)
+        fast = None if self.fast is None or fast is None else self.fast.stem(fast)
         for i in range(1, NUM_STAGES + 1):
-            if self.slow is not None:
-                if self.fast is not None:
+            if self.slow is not None and slow is not None:
+                if self.fast is not None and fast is not None:
                     slow = torch.cat([slow, getattr(self.fast, f"Tconv{i}")(fast)], dim=1)
                 slow = self.slow.stage(i, slow)
-            if self.fast is not None:
+            if self.fast is not None and fast is not None:
                 fast = self.fast.stage(i, fast)
         return FeatureMaps(slow, fast)
 
@@ -363,7 +363,9 @@ class SlowFast(nn.Module):
         for name, pathway, clip in (("slow", self.slow, slow), ("fast", self.fast, fast)):
             if pathway is not None and clip is None:
                 raise ValueError(f"{name} clip: got None, expected [N, 3, T, H, W] (the pathway is on)")
-        if self.slow is not None and self.fast is not None and fast.shape[2] != self.alpha * slow.shape[2]:
+        if self.slow is None or self.fast is None or slow is None or fast is None:
+            return
+        if fast.shape[2] != self.alpha * slow.shape[2]:
             raise ValueError(
                 f"frames: got {slow.shape[2]} slow and {fast.shape[2]} fast, "
                 f"expected {self.alpha} (alpha) fast frames per slow frame"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Loss = Literal["softmax", "sigmoid"]
+
 
 @dataclass(frozen=True)
 class ActionGroup:
@@ -21,7 +23,7 @@ class ActionGroup:
     name: str
     start: int
     size: int
-    loss: Literal["softmax", "sigmoid"]
+    loss: Loss
     weight: float
 
     def __post_init__(self) -> None:
