@@ -193,7 +193,7 @@ def _batch(samples: Sequence[ClipSample], network: Network, size: tuple[int, int
 
 def _crowded(sample: ClipSample, network: Network) -> ClipSample:
     """More persons and objects than the network looks at: the same boxes once more, smaller each time."""
-    structure = network.model.roi_heads["action"].feature_extractor.ia_structure
+    structure = network.model.head.feature_extractor.ia_structure
     most = 8 if structure is None else max(structure.limits.persons, structure.limits.per_second)
     objects = sample.objects
     if objects is not None:

@@ -56,7 +56,7 @@ def facts_of(network: Network, opened: OpenNetwork, *, size: tuple[int, int] | N
         "person_threshold": network.box_threshold,
         "person_head": "not in this file" if network.model.person_head is not None else "none",
     }
-    structure = network.model.roi_heads["action"].feature_extractor.ia_structure
+    structure = network.model.head.feature_extractor.ia_structure
     if structure is not None:
         facts["limits"] = {"persons": structure.limits.persons, "objects": structure.limits.objects}
     if network.memory is not None:

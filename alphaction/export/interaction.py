@@ -10,7 +10,7 @@ channels, S seconds of memory, Q persons per second, L rows of a context.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class OpenFeatures(RoiFeatures):
         object_clips: int64 [O]; None without objects.
     """
 
-    clips: Tensor | None = None
+    clips: Tensor = field(kw_only=True)
     object_clips: Tensor | None = None
 
 
@@ -79,16 +79,13 @@ class OpenBlock(nn.Module):
         self.layer_norm = block.layer_norm
         self.query, self.key, self.value, self.out = block.query, block.key, block.value, block.out
         self.shortcut = block.shortcut
-        for name in ("temporal_position_k", "temporal_position_v"):
-            self.register_parameter(name, getattr(block, name))
+        self.temporal_position_k, self.temporal_position_v = block.temporal_position_k, block.temporal_position_v
 
     def forward(self, persons: Tensor, context: OpenContext, rows: None = None) -> Tensor:
         """Persons [R, D] to [R, E]."""
         query = self.query(persons) * persons.shape[1] ** -0.5
-        keys, values = self.key(context.rows), self.value(context.rows)
-        if self.temporal_position_k is not None:
-            keys = keys + self.temporal_position_k.flatten(1).index_select(0, context.moments)
-            values = values + self.temporal_position_v.flatten(1).index_select(0, context.moments)
+        keys = _placed(self.key(context.rows), self.temporal_position_k, context.moments)
+        values = _placed(self.value(context.rows), self.temporal_position_v, context.moments)
         attention = (query @ keys.t() + context.log_slots).softmax(dim=1)
         gathered = attention @ values
         if self.layer_norm:
@@ -129,9 +126,10 @@ class OpenInteraction(nn.Module):
             fixed["M"] = self._memory(persons, clips, same, memory)
         around = OpenSurroundings(fixed, persons_seen=_log_slots(same, _rank(same), limits.persons))
         key = structure.person_key_dim_reduce(persons) if structure.needs_persons else query
-        return structure.aggregate(query, key, around)
+        return structure.aggregate(query, key, around)  # type: ignore[arg-type]  # it stands in for `Surroundings`
 
     def _objects(self, features: OpenFeatures) -> OpenContext:
+        assert features.object is not None and features.object_clips is not None
         reduce, objects, clips = self.structure.object_dim_reduce, features.object.flatten(1), features.object_clips
         rows = torch.cat([reduce(objects), _reduced_zeros(reduce, objects)])
         among, seen = clips[:, None] == clips[None, :], features.clips[:, None] == clips[None, :]
@@ -156,6 +154,14 @@ class OpenInteraction(nn.Module):
         own = torch.full_like(clips, middle)
         end = torch.full((1,), middle, dtype=torch.int64, device=clips.device)
         return OpenContext(rows, log_slots, torch.cat([moments, own, end]))
+
+
+def _placed(rows: Tensor, offsets: Tensor | None, moments: Tensor | None) -> Tensor:
+    """Keys or values [L, D] and what the block, if it knows moments, learned for them [S, 1, D, 1, 1, 1]."""
+    if offsets is None:
+        return rows
+    assert moments is not None
+    return rows + offsets.flatten(1).index_select(0, moments)
 
 
 def _reduced_zeros(reduce: nn.Module, like: Tensor) -> Tensor:

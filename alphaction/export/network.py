@@ -43,6 +43,9 @@ class OpenNetwork(nn.Module):
         input_names: of the tensors that `forward` takes, in their order.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(
         self, model: ActionDetector, groups: Sequence[ActionGroup], *, pixels: torch.dtype = torch.uint8
     ) -> None:
@@ -51,10 +54,10 @@ class OpenNetwork(nn.Module):
         model = copy.deepcopy(model).eval().requires_grad_(False)
         self.backbone = _folded(model.backbone)
         self.pooler = model.pooler
-        self.head = model.roi_heads["action"]
+        self.head = model.head
         structure = self.head.feature_extractor.ia_structure
         if structure is not None:
-            self.head.feature_extractor.ia_structure = OpenInteraction(structure)
+            self.head.feature_extractor.add_module("ia_structure", OpenInteraction(structure))
         self.groups = tuple(groups)
         self.register_buffer("pixel_mean", model.pixel_mean.float())
         self.register_buffer("pixel_std", model.pixel_std.float())

@@ -28,7 +28,6 @@ from alphaction.errors import CheckpointError, ConfigError
 from alphaction.formats.label_files import ClassSource, read_classes
 from alphaction.modeling import action_groups, build_detection_model, build_postprocess
 from alphaction.modeling.detector import ActionDetector
-from alphaction.modeling.head import ActionHead
 from alphaction.prediction.settings import MemorySettings, Network
 from alphaction.structures import ClassList, MemorySpan
 from alphaction.utils.device import resolve_device
@@ -103,7 +102,7 @@ def _network(
     cfg: CfgNode, model: ActionDetector, classes: ClassList, device: torch.device, batch_size: int | None
 ) -> Network:
     node = cfg.MODEL.IA_STRUCTURE
-    structure = cast(ActionHead, model.roi_heads["action"]).feature_extractor.ia_structure
+    structure = model.head.feature_extractor.ia_structure
     memory = None
     if model.needs_memory:
         before, after = node.LENGTH
