@@ -175,12 +175,7 @@ class ActionDataset(Dataset):
         ]
         options = self._options
         clips = read_clips(jobs, sampling=options.sampling, transform=options.transform, on_device=options.on_device)
-        return [
-            self._cannot_read(draw.index, draw.keyframe, clip)
-            if isinstance(clip, Exception)
-            else self._sample(draw.keyframe, draw.augmentation, clip)
-            for draw, clip in zip(draws, clips, strict=True)
-        ]
+        return [self._finished(draw, clip) for draw, clip in zip(draws, clips, strict=True)]
 
     def _drawn(self, item: Item) -> _Draw:
         epoch, index, repeat = (*item, 0)[:3] if isinstance(item, tuple) else (0, item, 0)
@@ -189,6 +184,12 @@ class ActionDataset(Dataset):
         keyframe = int(self.keyframes[index])
         persons = len(self._persons.xyxy[self._persons.rows(keyframe)])
         return _Draw(index, keyframe, self._draw(epoch, index, repeat, num_persons=persons))
+
+    def _finished(self, draw: _Draw, clip: FinishedClip | Exception) -> ClipSample | None:
+        if isinstance(clip, Exception):
+            self._cannot_read(draw.index, draw.keyframe, clip)
+            return None
+        return self._sample(draw.keyframe, draw.augmentation, clip)
 
     def _sample(self, keyframe: int, augmentation: Augmentation, clip: FinishedClip) -> ClipSample:
         persons, labels, scores = self.persons(keyframe)
@@ -259,6 +260,7 @@ class ActionDataset(Dataset):
         if self._objects is None:
             return None
         boxes = self._boxes(self._objects, keyframe)
+        assert self._objects.scores is not None  # the constructor sees to it
         scores = torch.from_numpy(self._objects.scores[self._objects.rows(keyframe)].copy())
         return boxes[boxes.top_k(self._options.max_objects, scores)]
 

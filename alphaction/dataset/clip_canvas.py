@@ -47,7 +47,7 @@ class RgbCanvas:
     ) -> None:
         self._count, self._resized, self._color = count, resized, color
         self._flip, self._to_bgr, self._converter = flip, to_bgr, converter
-        self._hue = None if color is None else ((np.arange(256) + color[0]) % 180).astype(np.uint8)
+        self._hue = ((np.arange(256) + (0 if color is None else color[0])) % 180).astype(np.uint8)
         self._size: Size = (0, 0)
         self._out: np.ndarray | None = None
 
@@ -59,8 +59,9 @@ class RgbCanvas:
 
     def put(self, places: np.ndarray, image: np.ndarray) -> None:
         """Takes a frame uint8 [H, W, 3] RGB for the places in 0..P-1; all frames of a clip have one size."""
-        if self._out is None:
-            self._begin((int(image.shape[0]), int(image.shape[1])))
+        out = self._out
+        if out is None:
+            out = self._begin((int(image.shape[0]), int(image.shape[1])))
         height, width = self._size
         if image.shape[:2] != self._size:
             # Bilinear without smoothing, rounded to 8 bits, as the released weights were trained (QUIRKS 4).
@@ -68,14 +69,14 @@ class RgbCanvas:
         if self._color is not None:
             image = self._recolored(np.ascontiguousarray(image), self._color)
         first, *others = places.tolist()
-        planes = list(self._out[::-1, first] if self._to_bgr else self._out[:, first])
+        planes = list(out[::-1, first] if self._to_bgr else out[:, first])
         if self._flip:
             for plane, source in zip(planes, cv2.split(image, self._planes), strict=True):
                 cv2.flip(source, 1, dst=plane)
         else:
             cv2.split(image, planes)
         for place in others:
-            self._out[:, place] = self._out[:, first]
+            out[:, place] = out[:, first]
 
     def clip(self) -> Tensor:
         """uint8 [3, P, h, w], in the canvas's own memory."""
@@ -83,12 +84,13 @@ class RgbCanvas:
             raise ValueError("clip: no frame was put")
         return torch.from_numpy(self._out)
 
-    def _begin(self, before: Size) -> None:
+    def _begin(self, before: Size) -> np.ndarray:
         self._size = height, width = self._resized(before)
-        self._out = np.empty((3, self._count, height, width), dtype=np.uint8)
         # Where a frame passes through: small enough to stay in the processor's cache.
         self._small = np.empty((height, width, 3), dtype=np.uint8)
         self._planes = [np.empty((height, width), dtype=np.uint8) for _ in range(3)]
+        self._out = out = np.empty((3, self._count, height, width), dtype=np.uint8)
+        return out
 
     def _recolored(self, image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
         """By way of 8-bit HSV: hue (0..179) goes round, saturation and value stop at 0 and 255."""
@@ -97,7 +99,8 @@ class RgbCanvas:
         for channel in (1, 2):
             change = color[channel]
             shift = cv2.add if change > 0 else cv2.subtract
-            planes[channel] = shift(planes[channel], float(abs(change)), dst=planes[channel])
+            by = float(abs(change))
+            planes[channel] = shift(planes[channel], by, dst=planes[channel])  # type: ignore[call-overload]  # a scalar
         return cv2.cvtColor(cv2.merge(planes, self._small), cv2.COLOR_HSV2RGB)
 
 
@@ -132,9 +135,8 @@ class PlaneCanvas:
     def receive(self, places: np.ndarray, frame: av.VideoFrame) -> None:
         """Takes a decoded frame for the places in 0..P-1."""
         planes = self._converter.planes(frame)
-        if self._layout is None:
-            self._begin(planes)
-        if planes.turns != self._layout.turns:
+        layout = self._begin(planes) if self._layout is None else self._layout
+        if planes.turns != layout.turns:
             raise VideoError("the frames of one clip are rotated differently; expected one rotation per video")
         first, *others = places.tolist()
         for out, plane in ((self._luma[first], planes.luma), *zip(self._chroma[first], planes.chroma, strict=True)):
@@ -151,7 +153,7 @@ class PlaneCanvas:
             raise ValueError("clip: no frame was received")
         return ClipPlanes(torch.from_numpy(self._data), (self._layout,), padded=self._layout.size)
 
-    def _begin(self, planes: FramePlanes) -> None:
+    def _begin(self, planes: FramePlanes) -> PlaneLayout:
         source = (int(planes.luma.shape[0]), int(planes.luma.shape[1]))
         size = self._resized(source[::-1] if planes.turns % 2 else source)
         reduced = math.prod(source) > REDUCE_ABOVE * math.prod(size)
@@ -170,3 +172,4 @@ class PlaneCanvas:
         luma, chroma = np.split(self._data, [layout.luma_bytes])
         self._luma = luma.reshape(layout.frames, *layout.source)
         self._chroma = chroma.reshape(layout.frames, 2, *layout.chroma)
+        return layout

@@ -40,7 +40,7 @@ def pad_clips(clips: Sequence[Tensor], *, size_divisibility: int = 0) -> Tensor:
 
 
 def join_planes(clips: Sequence[ClipPlanes], *, size_divisibility: int = 0) -> ClipPlanes:
-    """The planes of all clips in one tensor, to be padded as `pad_clips` does; those of a single clip are not copied."""
+    """The planes of all clips in one tensor, to be padded as `pad_clips` does; one clip alone is not copied."""
     data = [clip.data for clip in clips]
     shared = _shared((sum(map(len, data)),), like=data[0])
     joined = data[0] if shared is None and len(data) == 1 else torch.cat(data, out=shared)
@@ -66,17 +66,17 @@ def _shared(shape: tuple[int, ...], *, like: Tensor) -> Tensor | None:
     return like.new(storage).resize_(shape)  # a new file of the system's shared memory holds zeros
 
 
-def collate(samples: Sequence[ClipSample | None], size_divisibility: int = 0) -> ClipBatch | None:
+def collate(items: Sequence[ClipSample | None], size_divisibility: int = 0) -> ClipBatch | None:
     """The batch of samples; samples that could not be read (None) are left out.
 
     Args:
-        samples: as the dataset gives them, in the order of the batch.
+        items: as the dataset gives them, in the order of the batch.
         size_divisibility: the padded height and width are multiples of it (DATALOADER.SIZE_DIVISIBILITY).
 
     Returns:
         None when no sample is left.
     """
-    samples = [sample for sample in samples if sample is not None]
+    samples = [item for item in items if item is not None]
     if not samples:
         return None
     for name in ("slow", "fast", "planes", "labels"):
@@ -89,6 +89,7 @@ def collate(samples: Sequence[ClipSample | None], size_divisibility: int = 0) ->
         clips = [getattr(sample, name) for sample in samples]
         return None if clips[0] is None else pad_clips(clips, size_divisibility=size_divisibility)
 
+    labels = [sample.labels for sample in samples if sample.labels is not None]
     planes = [sample.planes for sample in samples if sample.planes is not None]
     return ClipBatch(
         slow=padded("slow"),
@@ -96,7 +97,7 @@ def collate(samples: Sequence[ClipSample | None], size_divisibility: int = 0) ->
         sizes=[sample.size for sample in samples],
         persons=[sample.persons for sample in samples],
         regions=[sample.regions for sample in samples],
-        labels=None if samples[0].labels is None else torch.cat([sample.labels for sample in samples]),
+        labels=torch.cat(labels) if labels else None,
         person_scores=_scores(samples),
         objects=_objects(samples),
         keys=[sample.key for sample in samples],

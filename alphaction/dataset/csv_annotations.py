@@ -9,6 +9,7 @@ columns, in any order.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def read_csv_annotations(path: Path, choose_classes: ChooseClasses, faults: Faul
     table, persons = KeyframeTable(), _Persons()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            _read_rows(csv.reader(file), table, persons, source, faults)
+            _read_rows(file, table, persons, source, faults)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: the annotation file is neither JSON nor a CSV text ({error})") from None
     if not table.sizes:
@@ -81,8 +82,9 @@ def read_csv_annotations(path: Path, choose_classes: ChooseClasses, faults: Faul
     return _in_order(table, persons, boxes=boxes, normalised=normalised, labels=labels, index=index, source=source)
 
 
-def _read_rows(rows: csv.reader, table: KeyframeTable, persons: _Persons, source: str, faults: Faults) -> None:
+def _read_rows(file: Iterable[str], table: KeyframeTable, persons: _Persons, source: str, faults: Faults) -> None:
     columns: list[int] | None = None
+    rows = csv.reader(file)
     for row in rows:
         if not row or not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#"):
             continue

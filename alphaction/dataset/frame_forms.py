@@ -73,8 +73,8 @@ def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
 
 def _plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
     """uint8 [height, width] without the padding at the ends of the rows; a view."""
-    rows = np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
-    return rows[:, : plane.width]
+    values = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # PyAV's stubs do not say that it is a buffer
+    return values[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def _one_thread() -> dict[str, int]:

@@ -120,10 +120,10 @@ def _read_images(
     images: list[dict], source: str, faults: Faults
 ) -> tuple[dict[Hashable, int], KeyframeTable, list[str]]:
     """Keyframes in the order of the image ids where these are numbers (the original's order), else of the file."""
-    ids = [image.get("id") for image in images]
-    if all(isinstance(image_id, (int, float)) for image_id in ids):
-        images = [images[i] for i in sorted(range(len(ids)), key=ids.__getitem__)]
-    table, rows = KeyframeTable(), {}
+    if all(isinstance(image.get("id"), (int, float)) for image in images):
+        images = sorted(images, key=lambda image: image["id"])
+    table = KeyframeTable()
+    rows: dict[Hashable, int] = {}
     for image in images:
         image_id = image.get("id")
         if not isinstance(image_id, (int, float, str)):

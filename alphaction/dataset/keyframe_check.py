@@ -44,7 +44,7 @@ class KeyframeCheck:
 def check_keyframes(raw: RawAnnotations, files: Sequence[MovieFiles]) -> KeyframeCheck:
     """Looks at every keyframe of `raw`; `files` belong to `raw.movies`."""
     check = KeyframeCheck(np.ones(len(raw), dtype=bool))
-    clips: list[tuple[int, int, np.ndarray]] = []
+    clips: list[tuple[int, str, np.ndarray]] = []
     order = np.argsort(raw.movie, kind="stable")
     groups = np.split(order, np.searchsorted(raw.movie[order], np.arange(1, len(files))))
     for movie, (entry, rows) in enumerate(zip(files, groups, strict=True)):
@@ -54,7 +54,8 @@ def check_keyframes(raw: RawAnnotations, files: Sequence[MovieFiles]) -> Keyfram
             check.infos[movie] = entry.info
             _set_past_end(check, rows[raw.time[rows] > entry.info.duration + _frame(entry.info)])
         elif entry.clips is not None:
-            clips += [(movie, second, found) for second, found in _check_clips(check, raw, entry, rows)]
+            kept = _check_clips(check, raw, entry, list(entry.clips), rows)
+            clips += [(movie, entry.clips[second], found) for second, found in kept]
     _probe_clips(check, files, clips)
     return check
 
@@ -77,12 +78,12 @@ def _set_past_end(check: KeyframeCheck, rows: np.ndarray) -> None:
 
 
 def _check_clips(
-    check: KeyframeCheck, raw: RawAnnotations, entry: MovieFiles, rows: np.ndarray
+    check: KeyframeCheck, raw: RawAnnotations, entry: MovieFiles, there: Sequence[int], rows: np.ndarray
 ) -> list[tuple[int, np.ndarray]]:
-    """Checks a movie in one-second clips against the list of its files; returns (second, its keyframes)."""
+    """Checks a movie in one-second clips against those that are `there`; returns (second, its keyframes)."""
     if not len(rows):
         return []
-    seconds = np.asarray(sorted(entry.clips), np.int64)
+    seconds = np.asarray(sorted(there), np.int64)
     empty = np.asarray(sorted(entry.empty), np.int64)
     second = np.floor(raw.time[rows] + EPSILON).astype(np.int64)
     late = second > seconds[-1]
@@ -102,11 +103,11 @@ def _check_clips(
     return list(zip(distinct.tolist(), np.split(rows[good][order], starts[1:]), strict=True)) if len(distinct) else []
 
 
-def _probe_clips(check: KeyframeCheck, files: Sequence[MovieFiles], clips: list[tuple[int, int, np.ndarray]]) -> None:
+def _probe_clips(check: KeyframeCheck, files: Sequence[MovieFiles], clips: list[tuple[int, str, np.ndarray]]) -> None:
     """Opens clips that hold keyframes: all when they are few, else the first of each movie."""
     if len(clips) > PROBE_ALL:
-        clips = list({movie: (movie, second, rows) for movie, second, rows in reversed(clips)}.values())
-    paths = [f"{files[movie].path}/{files[movie].clips[second]}" for movie, second, _ in clips]
+        clips = list({movie: (movie, name, rows) for movie, name, rows in reversed(clips)}.values())
+    paths = [f"{files[movie].path}/{name}" for movie, name, _ in clips]
     for (movie, _, rows), result in zip(clips, in_threads(_probe, paths, title="Looking at clips"), strict=True):
         if isinstance(result, str):
             check.refuse(files[movie].movie, result, rows)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,7 @@ class ClassIndex:
         self.origin = origin
         self.numbered = numbered
         self._by_name = {name: i for i, name in enumerate(classes.names)}
-        self._by_id = classes.index()
+        self._by_id: dict[Any, int] = classes.index()  # asked for whatever a file writes
         self.by_name = False
         if categories is not None:
             folded = {name.casefold(): i for name, i in self._by_name.items()}
@@ -178,7 +179,7 @@ def paused_gc() -> Iterator[None]:
 def describe_ids(classes: ClassList) -> str:
     """For messages: `8 classes, ids 1 to 8`."""
     ids = classes.ids
-    if all(isinstance(i, int) for i in ids) and list(ids) == list(range(ids[0], ids[0] + len(ids))) and len(ids) > 1:
+    if isinstance(ids[0], int) and list(ids) == list(range(ids[0], ids[0] + len(ids))) and len(ids) > 1:
         return f"{len(ids)} classes, ids {ids[0]} to {ids[-1]}"
     shown = ", ".join(str(i) for i in ids[:20]) + (", ..." if len(ids) > 20 else "")
     return f"{len(ids)} {'class' if len(ids) == 1 else 'classes'}, ids {shown}"
@@ -220,7 +221,7 @@ def remark_repeats(person: np.ndarray, column: np.ndarray, names: Sequence[str],
         faults.remark("duplicate-row", entry, f"{source}: {entry} repeats {earlier}: the same person and action")
 
 
-def parse_boxes(bboxes: list[object], *, names: Iterable[str], source: str, faults: Faults = STRICT) -> np.ndarray:
+def parse_boxes(bboxes: list[Any], *, names: Iterable[str], source: str, faults: Faults = STRICT) -> np.ndarray:
     """float64 [n, 4] from lists of four numbers; null counts as NaN (dropped later, counted)."""
     try:
         boxes = np.asarray(bboxes, dtype=np.float64)
@@ -255,7 +256,7 @@ def find_row(rows: Mapping[Hashable, int], image_id: object) -> int | None:
     return row
 
 
-def person_ids(values: Sequence[object]) -> np.ndarray:
+def person_ids(values: Sequence[Any]) -> np.ndarray:
     """int32 [P]; numbers as they are, other identities numbered in the order of appearance, -1 for none."""
     try:
         return np.asarray([-1 if value is None or value == "" else int(value) for value in values], np.int32)

@@ -109,7 +109,7 @@ def draw_augmentation(rng: np.random.Generator, policy: AugmentationPolicy, *, n
         rng: made from (seed, epoch, sample) alone, so that results do not depend on the number of workers.
         num_persons: boxes of the clip before the choice.
     """
-    color = tuple(int(rng.integers(-bound, bound + 1)) for bound in policy.color_bounds)
+    hue, saturation, value = (int(rng.integers(-bound, bound + 1)) for bound in policy.color_bounds)
     flip = bool(rng.random() < policy.flip_prob)
     low, high = slow_shift_range(policy.tau)
     slow_shift = int(rng.integers(low, high + 1))
@@ -119,7 +119,7 @@ def draw_augmentation(rng: np.random.Generator, policy: AugmentationPolicy, *, n
     kept = num_persons if rows is None else len(rows)
     jitter = rng.random((kept, 4), dtype=np.float32)
     return Augmentation(
-        color=color if policy.color_jitter else None,
+        color=(hue, saturation, value) if policy.color_jitter else None,
         flip=flip,
         slow_shift=slow_shift if policy.slow_jitter else 0,
         person_rows=rows,

@@ -43,7 +43,7 @@ class VideoCache:
         return {"open_files": self._open_files, "kept_indices": self._kept_indices, "threads": self._threads}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)
+        VideoCache.__init__(self, **state)
 
     def get(self, path: str) -> VideoFile:
         """The open video, with its index if it was known before.

@@ -172,11 +172,12 @@ class VideoFile:
             return
         while True:
             wanted.clip(len(self.index) - 1)
-            if self.index.pts is None:
+            pts = self.index.pts
+            if pts is None:
                 self._decode(None, wanted, wanted.places(), counted=True)
             else:
                 for run in runs_between_keys(self.index, wanted.numbers()):
-                    self._visit_by_time(run, wanted)
+                    self._visit_by_time({int(pts[n]): n for n in run}, wanted)
             if not wanted.numbers():
                 return
             self._drop_tail(wanted.numbers()[0])
@@ -195,7 +196,8 @@ class VideoFile:
             start = int(index.keys[max(np.searchsorted(index.keys, min(wanted), side="right") - 1, 0)])
         self._seek(start)
         for shown, frame in enumerate(self._frames(start, limit=min(wanted), keep=None)):
-            number = wanted.pop(shown if index.pts is None else frame.pts, None)
+            stamp = shown if index.pts is None else frame.pts
+            number = None if stamp is None else wanted.pop(stamp, None)
             if number is not None and not frame.is_corrupt:
                 yield number, self._converter.rgb(frame)
             if not wanted:
@@ -259,14 +261,13 @@ class VideoFile:
 
     # -- decoding ------------------------------------------------------------------------------------------------------
 
-    def _visit_by_time(self, numbers: list[int], wanted: WantedFrames) -> None:
-        """Seeks the last key frame shown at or before the first wanted frame and decodes on from there.
+    def _visit_by_time(self, stamps: dict[int, int], wanted: WantedFrames) -> None:
+        """Seeks the last key frame shown at or before the first of `stamps` (stamp: number), decodes on from there.
 
         Frames after a key frame in both orders are predicted from it or from later ones only, so this is exact. Should
         a frame be missing all the same (gradual refresh, a seek that lands late, damage), earlier key frames are tried,
         and the start of the file last.
         """
-        stamps = {int(self.index.pts[n]): n for n in numbers}
         key = int(np.searchsorted(self.index.keys, min(stamps), side="right")) - 1
         starts = [int(k) for k in self.index.keys[max(key - KEYS_BACK, 0) : key + 1][::-1]]
         for attempt, start in enumerate([*starts[:1], *starts, None]):

@@ -148,15 +148,14 @@ def read_clip(
         threads: decoder threads, used when `cache` is not given.
     """
     cache = shared_cache(threads) if cache is None else cache
-    images: list[np.ndarray | None] = [None] * len(positions)
+    images: dict[int, np.ndarray] = {}
 
     def keep(places: np.ndarray, frame: av.VideoFrame) -> None:
         image = cache.converter.rgb(frame)
-        for place in places:
-            images[place] = image
+        images.update(dict.fromkeys(places.tolist(), image))
 
     visit_clips([ClipRequest(source, key_time, positions, span, frame_rate, keep)], cache=cache)
-    return np.stack(images)
+    return np.stack([images[place] for place in range(len(positions))])
 
 
 def read_frame(

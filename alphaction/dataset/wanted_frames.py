@@ -46,7 +46,7 @@ class WantedFrames:
 
 def runs_between_keys(index: FrameIndex, numbers: list[int]) -> list[list[int]]:
     """Ascending frame numbers in runs, cut where a seek to a key frame leaves out some frames between two of them."""
-    if len(index.keys) == 0 or len(numbers) < 2:
+    if index.pts is None or len(index.keys) == 0 or len(numbers) < 2:
         return [numbers] if numbers else []
     stamps = index.pts[numbers]
     keys = index.keys[(np.searchsorted(index.keys, stamps, side="right") - 1).clip(0)]
