@@ -229,7 +229,7 @@ class Watch:
             os._exit(1)
 
     def _linger(self) -> None:
-        """Keeps the store until all others have left it: PyTorch writes pages to the terminal about one that is gone."""
+        """Keeps the store until all others have left it: PyTorch tells pages to the terminal about one that is gone."""
         until = time.monotonic() + _LINGER
         left_out = {self._rank, -1 if self._verdict is None else self._verdict.culprit}
         try:
