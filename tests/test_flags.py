@@ -224,12 +224,26 @@ def test_keep_best_switched_on_after_the_best_validation(config, tmp_path, capsy
 
 def test_early_stop_goes_to_the_final_test(config, tmp_path, capsys):
     nothing = ("SOLVER.BASE_LR", 1e-20, "MODEL.BACKBONE.FROZEN_BN", True)  # is learned: no validation is better
-    opts = (*nothing, "SOLVER.EARLY_STOP_PATIENCE", 1, "SOLVER.EVAL_PERIOD", 1, "SOLVER.MAX_ITER", 50)
+    opts = (
+        *nothing,
+        "SOLVER.EARLY_STOP_PATIENCE",
+        1,
+        "SOLVER.EVAL_PERIOD",
+        1,
+        "SOLVER.MAX_ITER",
+        50,
+        "SOLVER.CHECKPOINT_PERIOD",
+        60,
+    )
     run_kit.train(config, tmp_path, *opts)
     assert saved(tmp_path / "model_final.pth")["iteration"] == 2
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     log = (tmp_path / "log.txt").read_text()
     assert "Training ends early, at iteration 2 of 50" in log and "average precision per class" in log
+    assert (
+        "Not all of the schedule happens within SOLVER.MAX_ITER 50:\n  SOLVER.CHECKPOINT_PERIOD 60: no checkpoint"
+        in log
+    )
     assert lines_of(tmp_path)[-1]["iteration"] == 2
     before = (tmp_path / "model_final.pth").read_bytes()
     capsys.readouterr()

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from alphaction.checkpoint import Checkpointer, LoadedState
 from alphaction.config.other_projects import warn_if_unlike
+from alphaction.config.schedule import warn_of_schedule
 from alphaction.dataset import ActionDataset, build_datasets, build_loader, set_num_classes
 from alphaction.engine.batch_statistics import share_statistics
 from alphaction.engine.best import BestValidation
@@ -50,6 +51,7 @@ def train_from_config(config_file: str, opts: Sequence[str], flags: TrainFlags) 
 def _train(run: Run, opts: Sequence[str], flags: TrainFlags, *, is_tested: bool) -> None:
     cfg = run.cfg
     scale_to_batch(cfg, given=opts[::2])
+    warn_of_schedule(cfg, validates=bool(cfg.DATASETS.TEST) and not flags.skip_validation)
     seed_all(flags.seed)
     train_set, test_sets = _datasets_for_training(cfg, is_tested=is_tested)
     cfg.freeze()

@@ -206,7 +206,7 @@ def _plan(
     return Plan(
         start_iter=min(start_iter, last),
         max_iter=last,
-        videos_per_batch=solver.VIDEOS_PER_BATCH,
+        videos_per_batch=min(solver.VIDEOS_PER_BATCH, len(train_set)),  # a set may fill no batch
         clips=len(train_set),
         validations=(on_the_way + before) * validates,
         final_tests=(2 if cfg.TEST.BOXES == "both" else 1) * tests_at_end,
