@@ -25,7 +25,7 @@ from alphaction.errors import DataError
 try:
     import fcntl
 except ImportError:  # not a POSIX system: two processes that generate at once would disturb each other
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module that may be missing
 
 logger = logging.getLogger(__name__)
 

@@ -151,7 +151,7 @@ class _Plan:
                     continue
                 apart = distance(start, goal)
                 share = 1 - float(self.rng.uniform(*TOUCH)) / apart if apart > 0 else 0.0
-                velocity = tuple(share * (g - s) / self.length for s, g in zip(start, goal, strict=True))
+                velocity = share * (goal[0] - start[0]) / self.length, share * (goal[1] - start[1]) / self.length
                 speed_is_plain = any(low <= math.hypot(*velocity) <= high for low, high in (WALK_SPEED, RUN_SPEED))
                 if speed_is_plain and self._is_plain(figure, velocity, goal=other):
                     possible.append((figure, other, velocity))

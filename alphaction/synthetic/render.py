@@ -129,17 +129,18 @@ def _paint(picture: np.ndarray, look: Look, pose: Pose) -> None:
     half = math.ceil(0.56 * look.height)
     left, top = math.floor(pose.place[0]) - half, math.floor(pose.place[1]) - half
     side = 2 * half + 1
-    patch = np.zeros((side * SUPERSAMPLE, side * SUPERSAMPLE, 4), np.uint8)  # colour times cover, and cover
+    # Colour times cover, and cover.
+    patch: np.ndarray = np.zeros((side * SUPERSAMPLE, side * SUPERSAMPLE, 4), np.uint8)
     scale = SUPERSAMPLE * (1 << _FRACTION_BITS)
     skin, clothes, trousers = ((*colour, 255) for colour in (look.skin, look.clothes, look.trousers))
     colours = {"head": skin, "hand": skin, "arm": clothes, "torso": clothes}
     for name, (start, end, thickness) in _joints(look, pose).items():
-        points = [
+        first, last = (
             (round((pose.place[0] - left + x) * scale), round((pose.place[1] - top + y) * scale))
             for x, y in (start, end)
-        ]
+        )
         colour = colours.get(name.split()[-1], trousers)
-        cv2.line(patch, *points, colour, max(1, round(thickness * SUPERSAMPLE)), cv2.LINE_AA, _FRACTION_BITS)
+        cv2.line(patch, first, last, colour, max(1, round(thickness * SUPERSAMPLE)), cv2.LINE_AA, _FRACTION_BITS)
     patch = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
     y1, y2, x1, x2 = max(0, top), min(height, top + side), max(0, left), min(width, left + side)
     if y1 >= y2 or x1 >= x2:
