@@ -16,7 +16,7 @@ from alphaction.errors import ConfigError, DataError, UserError
 from alphaction.export.clips import RealClips, complete, of_drawn_video, of_video
 from alphaction.export.network import OpenNetwork
 from alphaction.modeling import action_groups
-from alphaction.prediction.build import network_and_configuration
+from alphaction.prediction.build import build_network
 from alphaction.prediction.settings import Network
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def prepare(
     Raises:
         UserError: something is missing or damaged, or the network computes in a way that cannot be exported.
     """
-    network, cfg = network_and_configuration(
+    network, cfg = build_network(
         checkpoint, config=config, classes=classes, device="cpu", options=options, batch_size=1
     )
     _check(cfg)

@@ -43,8 +43,8 @@ def build_network(
     device: str | None = None,
     options: Sequence[object] = (),
     batch_size: int | None = None,
-) -> Network:
-    """The network of a checkpoint, ready to predict.
+) -> tuple[Network, CfgNode]:
+    """The network of a checkpoint, ready to predict, and the configuration that it was built from.
 
     Args:
         checkpoint: weight file; None: of `config` as a test takes it: MODEL.WEIGHT of `options`, else what
@@ -58,23 +58,6 @@ def build_network(
     Raises:
         UserError: something is missing, damaged, or one does not fit the other.
     """
-    network, cfg = network_and_configuration(
-        checkpoint, config=config, classes=classes, device=device, options=options, batch_size=batch_size
-    )
-    check_test_precision(cfg.TEST.PRECISION, network.device, what="Predictions")
-    return network
-
-
-def network_and_configuration(
-    checkpoint: str | os.PathLike[str] | None,
-    *,
-    config: str | os.PathLike[str] | None = None,
-    classes: ClassSource | None = None,
-    device: str | None = None,
-    options: Sequence[object] = (),
-    batch_size: int | None = None,
-) -> tuple[Network, CfgNode]:
-    """As `build_network`, with the configuration that the network was built from."""
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"--batch-size: got {batch_size}, expected clips, 1 or more")
     cfg = None if config is None else load_config(config, options)
@@ -88,6 +71,7 @@ def network_and_configuration(
     cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES = len(class_list)
     validate(cfg)
     place = resolve_device(cfg.MODEL.DEVICE)
+    check_test_precision(cfg.TEST.PRECISION, place, what="Predictions")
     box_threshold = cfg.TEST.BOX_THRESH
     cfg.TEST.BOX_THRESH = 0.0  # the person head tells all that it sees: a run leaves out as it is told
     cfg.freeze()

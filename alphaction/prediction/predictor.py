@@ -91,7 +91,7 @@ class Predictor:
         Raises:
             UserError: a file is missing or damaged, or one does not fit the other.
         """
-        network = build_network(
+        network, _ = build_network(
             path, config=config, classes=classes, device=device, options=options, batch_size=batch_size
         )
         return cls(network, detector=detector, detector_weights=detector_weights)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
-from types import TracebackType
 from typing import NamedTuple
 
 import cv2
@@ -103,9 +102,7 @@ class VideoRun(Iterator[Moment]):
     def __enter__(self) -> VideoRun:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
