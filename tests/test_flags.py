@@ -224,32 +224,22 @@ def test_keep_best_switched_on_after_the_best_validation(config, tmp_path, capsy
 
 def test_early_stop_goes_to_the_final_test(config, tmp_path, capsys):
     nothing = ("SOLVER.BASE_LR", 1e-20, "MODEL.BACKBONE.FROZEN_BN", True)  # is learned: no validation is better
-    opts = (
-        *nothing,
-        "SOLVER.EARLY_STOP_PATIENCE",
-        1,
-        "SOLVER.EVAL_PERIOD",
-        1,
-        "SOLVER.MAX_ITER",
-        50,
-        "SOLVER.CHECKPOINT_PERIOD",
-        60,
-    )
+    lengths = ("SOLVER.EVAL_PERIOD", 1, "SOLVER.MAX_ITER", 50, "SOLVER.CHECKPOINT_PERIOD", 60)
+    opts = (*nothing, *lengths, "SOLVER.EARLY_STOP_PATIENCE", 1)
     run_kit.train(config, tmp_path, *opts)
     assert saved(tmp_path / "model_final.pth")["iteration"] == 2
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     log = (tmp_path / "log.txt").read_text()
     assert "Training ends early, at iteration 2 of 50" in log and "average precision per class" in log
-    assert (
-        "Not all of the schedule happens within SOLVER.MAX_ITER 50:\n  SOLVER.CHECKPOINT_PERIOD 60: no checkpoint"
-        in log
-    )
+    assert "Not all of the schedule happens within SOLVER.MAX_ITER 50:\n  SOLVER.CHECKPOINT_PERIOD 60: no" in log
     assert lines_of(tmp_path)[-1]["iteration"] == 2
     before = (tmp_path / "model_final.pth").read_bytes()
     capsys.readouterr()
     run_kit.train(config, tmp_path, *opts)  # once more: it stays so
     shown = capsys.readouterr().out
     assert "Training ends early, at iteration 2 of 50" in shown and "average precision per class" in shown
+    assert "\n  SOLVER.MAX_ITER 50\n" in shown and "MOMENTUM" not in shown  # what differs from the defaults alone
+    assert "\n  MAX_ITER: 50\n" in log and "\n  MOMENTUM: 0.9\n" in log  # everything
     assert (tmp_path / "model_final.pth").read_bytes() == before
     run_kit.train(config, tmp_path, *opts, "SOLVER.EARLY_STOP_PATIENCE", 2, skip_final_test=True)
     assert saved(tmp_path / "model_final.pth")["iteration"] == 3

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alphaction.config.defaults import get_cfg
-from alphaction.config.merge import Config
+from alphaction.config.merge import Config, leaves
 from alphaction.config.shipped import find_config
 
 
@@ -37,3 +37,9 @@ def load_config(config_file: str | os.PathLike[str], opts: Sequence[Any] = ()) -
     if cfg.SOLVER.AUTO_SCALE and cfg.SOLVER.REFERENCE_BATCH == 0:
         cfg.SOLVER.REFERENCE_BATCH = batch_of_file
     return cfg
+
+
+def changed_keys(cfg: Config) -> dict[str, Any]:
+    """{key: value} of the keys that do not have their default, in the order of the tree."""
+    defaults = dict(leaves(get_cfg()))
+    return {key: value for key, value in leaves(cfg) if value != defaults.get(key)}

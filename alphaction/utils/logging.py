@@ -9,6 +9,8 @@ import sys
 from tqdm import tqdm
 
 ROOT = "alphaction"
+#: `logger.info(..., extra=FILE_ONLY)`: for the log file, too long for the terminal.
+FILE_ONLY = {"file_only": True}
 _ALIKE = "alike_in_all_processes"
 
 
@@ -18,6 +20,7 @@ class _TerminalHandler(logging.Handler):
     def __init__(self, rank: int) -> None:
         super().__init__(logging.WARNING if rank else logging.INFO)
         self.process = f"[process {rank}] " if rank else ""
+        self.addFilter(lambda record: not getattr(record, "file_only", False))
         if rank:
             self.addFilter(lambda record: not getattr(record, _ALIKE, False))
         self.setFormatter(logging.Formatter(f"%(asctime)s {self.process}%(message)s", datefmt="%H:%M:%S"))

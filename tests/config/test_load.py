@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yacs.config import CfgNode
 
-from alphaction.config import get_cfg, load_config
+from alphaction.config import changed_keys, get_cfg, load_config
 from alphaction.config.merge import coerce, leaves
 from alphaction.errors import ConfigError
 
@@ -318,3 +318,10 @@ def test_whatever_is_written_becomes_the_keys_type_or_one_message(key, value):
 def test_text_of_a_number_is_the_number(integer, number):
     assert coerce("SOLVER.MAX_ITER", str(integer), 1) == integer
     assert coerce("SOLVER.BASE_LR", repr(number), 1.0) == number
+
+
+def test_the_keys_that_differ_from_the_defaults(write):
+    file = write("SOLVER: {MAX_ITER: 7, BASE_LR: 0.02}\nDATASETS: {TRAIN: ('a',)}\n")  # 0.02 is the default
+    changed = changed_keys(load_config(file, ["INPUT.TAU", "4", "SOLVER.MAX_ITER", "9"]))
+    assert list(changed.items()) == [("INPUT.TAU", 4), ("DATASETS.TRAIN", ("a",)), ("SOLVER.MAX_ITER", 9)]
+    assert changed_keys(get_cfg()) == {}

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from alphaction.utils.logging import ROOT, alike_in_all, setup_logging
+from alphaction.utils.logging import FILE_ONLY, ROOT, alike_in_all, setup_logging
 
 
 @pytest.fixture
@@ -30,3 +30,10 @@ def test_of_the_others_the_terminal_gets_only_what_is_their_own(lines, tmp_path)
     assert lines(tmp_path / "log_rank1.txt", rank=1) == ["[process 1] broken.mp4"]
     log = (tmp_path / "log_rank1.txt").read_text()
     assert "broken.mp4" in log and "a figure" in log and "another schedule" in log
+
+
+def test_what_is_for_the_file_alone(lines, tmp_path, capsys):
+    lines(tmp_path / "log.txt", rank=0)
+    logging.getLogger(f"{ROOT}.own").info("220 lines", extra=FILE_ONLY)
+    assert not capsys.readouterr().out
+    assert (tmp_path / "log.txt").read_text().endswith("220 lines\n")

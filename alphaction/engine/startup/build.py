@@ -20,7 +20,7 @@ import torchvision
 from yacs.config import CfgNode
 
 import alphaction
-from alphaction.config import load_config, validate
+from alphaction.config import changed_keys, load_config, validate
 from alphaction.config.generate import ensure_generated
 from alphaction.config.paths_catalog import DatasetCatalog
 from alphaction.errors import ConfigError, UserError
@@ -28,7 +28,7 @@ from alphaction.utils.atomic import write_text
 from alphaction.utils.device import resolve_device
 from alphaction.utils.distributed import ALONE, Processes
 from alphaction.utils.launch import Connection, Launch, connected, read_launch
-from alphaction.utils.logging import rank_file, setup_logging
+from alphaction.utils.logging import FILE_ONLY, rank_file, setup_logging
 from alphaction.utils.watch import note
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,9 @@ def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_
         log_file = None if log_name is None else rank_file(pathlib.Path(cfg.OUTPUT_DIR) / log_name, launch.rank)
         setup_logging(log_file, rank=launch.rank)
         logger.info("%s", _environment(device, processes))
-        logger.info("Configuration %s %s\n%s", config_file, shlex.join(opts), cfg.dump())
+        changed = "\n".join(f"  {key} {value}" for key, value in changed_keys(cfg).items())
+        logger.info("Configuration %s: what differs from the defaults\n%s", shlex.join([config_file, *opts]), changed)
+        logger.info("All keys:\n%s", cfg.dump(), extra=FILE_ONLY)
         _make_data(entries, processes)
         note("data sets and network")
         yield Run(cfg, device, processes)
