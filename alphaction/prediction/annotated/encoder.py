@@ -9,10 +9,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import cv2
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from alphaction.errors import UserError
@@ -59,54 +61,21 @@ class Encoder:
         self.written = 0
         self._start: float | None = None
         self._tick = -1
-        with self._told():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_bytes(b"")  # FFmpeg opens it with the first frame only
-            self._container = _fragmented(self.path)
-        for self.codec in encoders:
-            stream = self._try(self.codec, size, fps, threads)
-            if stream is not None:
-                self._stream = stream
-                break
-        else:
-            self._container.close()
-            if self.path.is_file():
-                self.path.unlink()
+        self.codec = next((name for name in encoders if _starts(name, size, fps, threads)), "")
+        if not self.codec:
             raise UserError(
                 f"{self.path}: this build of PyAV has none of the encoders {', '.join(encoders)}; "
                 "install another one (`pip install --force-reinstall av`) or do without the video"
             )
+        with self._told():  # an earlier file is touched no sooner
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_bytes(b"")  # FFmpeg opens it with the first frame only
+            self._container = _fragmented(self.path)
+            self._stream = cast(VideoStream, self._container.add_stream(self.codec))
+            _set(self._stream.codec_context, size, fps, threads)
         if self.codec != encoders[0]:
             note = "; browsers do not play it, most players do" if self.codec == "mpeg4" else ""
             logger.warning("%s: the encoder %s is missing, %s is used%s", self.path, encoders[0], self.codec, note)
-
-    def _try(self, codec: str, size: tuple[int, int], fps: float, threads: int) -> VideoStream | None:
-        """The stream of a new file, or None where this encoder does not exist or does not start."""
-        rate = Fraction(fps).limit_denominator(1001)
-        stream = None
-        try:
-            stream = self._container.add_stream(codec, rate=rate)
-            if not isinstance(stream, VideoStream):
-                raise LookupError(f"{codec} encodes no video")
-            stream.height, stream.width = size
-            stream.pix_fmt = "yuv420p"
-            context = stream.codec_context
-            context.time_base = Fraction(1, _CLOCK)
-            context.gop_size = max(1, round(_GROUP * fps))
-            context.max_b_frames = 0  # with them, times within pieces would be late by two frames
-            context.colorspace = _BT601
-            context.thread_count = threads
-            stream.options = dict(_OPTIONS.get(codec, {}))
-            context.open()
-            return stream
-        except (av.FFmpegError, ValueError, LookupError) as error:  # an unknown encoder is a ValueError
-            logger.info("encoder %s: %s", codec, error)
-            if stream is not None:  # a container cannot forget a stream
-                with contextlib.suppress(av.FFmpegError):
-                    self._container.close()
-                with self._told():
-                    self._container = _fragmented(self.path)
-            return None
 
     def add(self, picture: np.ndarray, *, time: float) -> None:
         """Adds a frame.
@@ -179,6 +148,32 @@ class Encoder:
             raise UserError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
 
+def _starts(codec: str, size: tuple[int, int], fps: float, threads: int) -> bool:
+    """Whether there is such an encoder of pictures, and it takes these."""
+    try:
+        context = av.CodecContext.create(codec, "w")
+        if not isinstance(context, VideoCodecContext):
+            raise LookupError(f"{codec} encodes no video")
+        _set(context, size, fps, threads)
+        context.open()
+        return True
+    except (av.FFmpegError, ValueError, LookupError) as error:  # an unknown encoder is a ValueError
+        logger.info("encoder %s: %s", codec, error)
+        return False
+
+
+def _set(context: VideoCodecContext, size: tuple[int, int], fps: float, threads: int) -> None:
+    context.height, context.width = size
+    context.pix_fmt = "yuv420p"
+    context.framerate = Fraction(fps).limit_denominator(1001)
+    context.time_base = Fraction(1, _CLOCK)
+    context.gop_size = max(1, round(_GROUP * fps))
+    context.max_b_frames = 0  # with them, times within pieces would be late by two frames
+    context.colorspace = _BT601
+    context.thread_count = threads
+    context.options = dict(_OPTIONS.get(context.name, {}))
+
+
 def _fragmented(path: Path) -> av.container.OutputContainer:
     options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-    return av.open(str(path), "w", format="mp4", options=options)
+    return av.open(os.path.abspath(path), "w", format="mp4", options=options)  # else "a:b/c" is a protocol to FFmpeg
