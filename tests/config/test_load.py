@@ -321,7 +321,7 @@ def test_text_of_a_number_is_the_number(integer, number):
 
 
 def test_the_keys_that_differ_from_the_defaults(write):
-    file = write("SOLVER: {MAX_ITER: 7, BASE_LR: 0.02}\nDATASETS: {TRAIN: ('a',)}\n")  # 0.02 is the default
+    file = write("SOLVER: {MAX_ITER: 7, BASE_LR: 0.02}\nDATASETS: {TRAIN: [a]}\n")  # 0.02 is the default
     changed = changed_keys(load_config(file, ["INPUT.TAU", "4", "SOLVER.MAX_ITER", "9"]))
     assert list(changed.items()) == [("INPUT.TAU", 4), ("DATASETS.TRAIN", ("a",)), ("SOLVER.MAX_ITER", 9)]
     assert changed_keys(get_cfg()) == {}
