@@ -94,7 +94,7 @@ def check_parses(command: str, *, folder: pathlib.Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     monkeypatch.setattr(sys, "path", [str(script.parent) if script else str(ROOT), *sys.path])
     try:
-        runpy.run_module(name, run_name="__main__") if is_module else runpy.run_path(str(script), run_name="__main__")
+        run_module(name) if is_module else runpy.run_path(str(script), run_name="__main__")
     except Parsed:
         pass
     except SystemExit as end:
@@ -102,6 +102,16 @@ def check_parses(command: str, *, folder: pathlib.Path, monkeypatch: pytest.Monk
     for key, value in zip(arguments, arguments[1:], strict=False):
         if KEY.fullmatch(key):
             load_config("", [key, value])
+
+
+def run_module(name: str) -> None:
+    """`python -m name`. A `__main__` that an earlier test has imported would be warned of, so it is set aside."""
+    before = sys.modules.pop(f"{name}.__main__", None)
+    try:
+        runpy.run_module(name, run_name="__main__")
+    finally:
+        if before is not None:
+            sys.modules[f"{name}.__main__"] = before
 
 
 def _stopping(parse):

@@ -139,7 +139,7 @@ def _run(command: str, monkeypatch, capsys) -> None:
         try:
             if first == "-m":
                 monkeypatch.setattr(sys, "argv", words)
-                runpy.run_module(words[0], run_name="__main__")
+                docs_kit.run_module(words[0])
             else:
                 runpy.run_path(str(ROOT / first), run_name="__main__")
         except SystemExit as end:

@@ -1,24 +1,27 @@
-"""`python -m alphaction.weights list | get | convert | inspect`: a script, so it stands above the whole package."""
+"""`python -m alphaction.weights list | get | convert | inspect`: a script, so it stands above the whole package.
+
+What needs PyTorch is imported by the commands that need it: its import takes seconds, the table none.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
+import signal
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from alphaction.checkpoint.contents import clean, read_contents
-from alphaction.checkpoint.zoo import ImageWeights, inflated
-from alphaction.engine.inspection.build import network_of
-from alphaction.engine.inspection.report import classes_of, compare, config_files, fit_table
-from alphaction.engine.script import run_script
 from alphaction.errors import CheckpointError
 from alphaction.utils.atomic import atomic_write
 from alphaction.weights.download import Download, check_sum, fetch
 from alphaction.weights.table import FOLDER, TABLE, PublicWeights, find
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DOWNLOAD_TIMEOUT = 30.0
 
@@ -62,18 +65,25 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
-    commands = {"list": _list, "get": _get, "convert": _convert, "inspect": _inspect}
+    if args.command == "list":
+        _list(args)
+        return
+    from alphaction.engine.script import run_script
+
+    commands = {"get": _get, "convert": _convert, "inspect": _inspect}
     run_script(lambda: commands[args.command](args))
 
 
 def _list(args: argparse.Namespace) -> None:
     rows = [row for row in TABLE if args.part.lower() in row.name.lower()]
+    if not rows:
+        sys.exit(f"error: no public weights have {args.part!r} in their name; `list` alone shows all {len(TABLE)}")
     folder = pathlib.Path(args.folder)
     titles = ("name", "trained on", "published", "configuration", "use", "licence", "sha256", "here")
     lines = [titles]
     for row in rows:
         use = "test, train" if row.whole else "train"
-        here = "yes" if (folder / row.file).exists() else "get" if row.is_direct else "by hand"
+        here = "yes" if os.path.exists(folder / row.file) else "get" if row.is_direct else "by hand"
         cells = (row.name, row.trained_on, row.published, row.config or "-", use, row.licence)
         lines.append((*cells, row.sha256[:8] or "unknown", here))
     print(_aligned(lines))
@@ -91,6 +101,8 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _get(args: argparse.Namespace) -> None:
+    from alphaction.checkpoint.contents import read_contents
+
     row = find(args.name)
     target = pathlib.Path(args.folder) / row.file
     if target.exists():
@@ -130,6 +142,11 @@ def _by_browser(row: PublicWeights, target: pathlib.Path) -> str:
 
 
 def _convert(args: argparse.Namespace) -> None:
+    from alphaction.checkpoint.contents import clean, read_contents
+    from alphaction.checkpoint.zoo import ImageWeights, inflated
+    from alphaction.engine.inspection.build import network_of
+    from alphaction.engine.inspection.report import classes_of, compare
+
     contents = read_contents(args.file)
     weights = dict(contents.weights)
     if args.config_file:
@@ -158,16 +175,23 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _write(path: pathlib.Path, weights: dict[str, Tensor]) -> None:
+    import torch
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         torch.save({"model": weights}, file)
 
 
 def _inspect(args: argparse.Namespace) -> None:
+    from alphaction.checkpoint.contents import read_contents
+    from alphaction.engine.inspection.report import config_files, fit_table
+
     contents = read_contents(args.file)
     print(contents.text())
     print(fit_table(contents, config_files()))
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE") and "list" in sys.argv[1:2]:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `list | head` ends it without a word
     main()

@@ -1,9 +1,12 @@
 import hashlib
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
+from torchvision.models import ResNet50_Weights, ResNet101_Weights
 
 from alphaction.checkpoint import read_checkpoint
 from alphaction.config import load_config, validate
@@ -43,6 +46,25 @@ def test_files_of_mmaction2_and_torchvision_tell_their_checksum():
     assert find("mmaction2/slowfast_r50_8x8_ava22").sha256 == "d934a48f"
     assert find("resnet50_v1").sha256 == "0676ba61"
     assert find("pyslowfast/SLOWFAST_8x8_R50").sha256 == ""
+
+
+def test_the_rows_of_torchvision_are_as_its_own_tables_have_them():
+    for depth, theirs in ((50, ResNet50_Weights), (101, ResNet101_Weights)):
+        for weights in theirs:
+            row = find(f"torchvision/resnet{depth}_{weights.name[-2:].lower()}")
+            assert row.url == weights.url
+            assert row.published == f"{weights.meta['_metrics']['ImageNet-1K']['acc@1']:.1f} top-1"
+
+
+def test_list_needs_no_pytorch():
+    """Its import takes seconds, which a table is not worth."""
+    code = "import sys; from alphaction.weights.__main__ import main; main(['list']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_list_says_when_nothing_has_the_text():
+    with pytest.raises(SystemExit, match="no public weights have 'slowfst' in their name; `list` alone shows all"):
+        main(["list", "slowfst"])
 
 
 def test_list_shows_what_is_here(tmp_path, capsys):
