@@ -5,6 +5,7 @@ import logging
 import pytest
 from zoo_kit import CONFIGS, WHOLE_CLIPS, config
 
+from alphaction.checkpoint.zoo import ImageWeights
 from alphaction.checkpoint.zoo.formats import FORMATS, MMACTION2_SLOWFAST, PYSLOWFAST, PYTORCHVIDEO_SLOWFAST_DETECTION
 from alphaction.config.other_projects import unlike_project, warn_if_unlike
 
@@ -22,7 +23,22 @@ def test_the_shipped_configurations_are_like_their_projects(project, name):
 def test_every_format_is_of_a_project_that_is_known():
     cfg = config("slowfast_r50_8x8_pyslowfast", ["MODEL.BACKBONE.STEM_POOL_PADDING", 0])
     assert all(unlike_project(cfg, table.title, with_head=False) for table in FORMATS)
-    assert not unlike_project(cfg, "torchvision", with_head=True) and not unlike_project(cfg, "", with_head=True)
+    assert unlike_project(cfg, ImageWeights.title, with_head=False) and not unlike_project(cfg, "", with_head=True)
+    assert not unlike_project(config("slow_r50_8x8_imagenet"), ImageWeights.title, with_head=False)
+
+
+@pytest.mark.parametrize(
+    "opts, keys",
+    [
+        (["INPUT.PIXEL_MEAN", [122.7717, 115.9465, 102.9801]], {"INPUT.PIXEL_MEAN"}),
+        (["INPUT.PIXEL_MEAN", [123.68, 116.28, 103.53], "INPUT.PIXEL_STD", [58.4, 57.1, 57.4]], set()),
+        (["INPUT.PIXEL_STD", [1.0, 1.0, 1.0], "INPUT.TO_BGR", True], {"INPUT.PIXEL_STD", "INPUT.TO_BGR"}),
+    ],
+)
+def test_pictures_unlike_those_of_the_training(opts, keys):
+    """Also without their head: it is the backbone that sees them. A mean with fewer digits is no other mean."""
+    cfg = config("slowfast_r50_4x16_mmaction2", opts)
+    assert set(unlike_project(cfg, MMACTION2_SLOWFAST.title, with_head=False)) == keys
 
 
 def test_what_does_not_matter_without_their_head():
@@ -51,7 +67,7 @@ def test_the_warning(caplog, monkeypatch):
     warn_if_unlike(cfg, title, source="c.pyth", with_head=True)
     [record] = caplog.records
     assert record.levelname == "WARNING" and record.getMessage() == (
-        "c.pyth holds weights of PyTorchVideo SlowFast detection, whose network is another one than the "
-        f"configuration's where no tensor shows it: {ALIGNED} True (theirs False). Results will be worse; "
-        "config_files/slow*_pytorchvideo.yaml have the right keys."
+        "c.pyth holds weights of PyTorchVideo SlowFast detection, trained with other settings than the "
+        f"configuration's where no tensor shows it: {ALIGNED} True (theirs False). Results will be worse; the right "
+        "keys are in config_files/slow*_pytorchvideo.yaml."
     )
