@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+import alphaction.utils.script_start  # noqa: F401 (before PyTorch)
 from alphaction.engine.script import run_script
 from alphaction.prediction.events import EventRule
-from alphaction.prediction.frames.stream import without_password
+from alphaction.prediction.outputs import OutputChoice, default_folder
 from alphaction.prediction.predictor import DETECT_RATE
-from alphaction.prediction.script import NetworkChoice, OutputChoice, VideoChoice, predict_to_files
+from alphaction.prediction.script import NetworkChoice, VideoChoice, predict_to_files
 from alphaction.preparation.detect_models import DEFAULT_DETECTOR
+from alphaction.utils.logging import setup_logging
 
 DESCRIPTION = """\
 Finds the persons of a video, follows them, tells what each of them does, and writes an annotated video (annotated.mp4),
@@ -81,7 +83,10 @@ def _add_persons(group: argparse._ArgumentGroup) -> None:
 def _add_output(group: argparse._ArgumentGroup) -> None:
     rule = EventRule()
     group.add_argument(
-        "--output", default="", metavar="FOLDER", help="default: data/output/predict/<name of the video>"
+        "--output",
+        default="",
+        metavar="FOLDER",
+        help="default: data/output/predict/<name of the video>; with _2, _3 where that of another video is there",
     )
     group.add_argument("--no-video", action="store_true", help="do not write annotated.mp4 (quicker)")
     group.add_argument("--visual-threshold", type=float, default=0.5, metavar="S", help="lowest score of a label (0.5)")
@@ -111,9 +116,9 @@ def main() -> None:
 
 
 def predict(args: argparse.Namespace) -> None:
+    setup_logging(None)
     video = args.video if args.video is not None else args.webcam
-    name = f"camera_{video}" if isinstance(video, int) else pathlib.PurePath(without_password(video)).stem or "stream"
-    folder = pathlib.Path(args.output or pathlib.Path("data/output/predict") / name)
+    folder = pathlib.Path(args.output) if args.output else default_folder(video)
     predict_to_files(
         NetworkChoice(
             weights=args.weights,

@@ -14,8 +14,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # started as a script, Python looks for modules beside it only
     sys.path.insert(0, str(ROOT))
 
+import alphaction.utils.script_start  # noqa: E402, F401 (before PyTorch)
 from alphaction.engine.script import run_script  # noqa: E402
-from alphaction.prediction.script import NetworkChoice, OutputChoice, VideoChoice, predict_to_files  # noqa: E402
+from alphaction.prediction.outputs import OutputChoice  # noqa: E402
+from alphaction.prediction.script import NetworkChoice, VideoChoice, predict_to_files  # noqa: E402
 
 CONFIG = ROOT / "config_files" / "resnet101_8x8f_denseserial.yaml"
 WEIGHTS = ROOT / "data" / "models" / "aia_models" / "resnet101_8x8f_denseserial.pth"

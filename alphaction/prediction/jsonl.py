@@ -77,6 +77,15 @@ class DetectionsWriter(LineFile):
         return int(person.track), box, round(float(person.box_score), _SCORE_DIGITS), scores
 
 
+def read_header(path: str | Path) -> Header:
+    """What the first line says.
+
+    Raises:
+        DataError: no such file, or another kind or version of file.
+    """
+    return _first(Path(path), _lines(Path(path)))
+
+
 def read_detections(path: str | Path) -> tuple[Header, list[Moment]]:
     """Reads the whole file; boxes, times and scores are rounded as they were written.
 
@@ -87,10 +96,7 @@ def read_detections(path: str | Path) -> tuple[Header, list[Moment]]:
     """
     path = Path(path)
     lines = _lines(path)
-    number, first = next(lines, (1, None))
-    if first is None:
-        raise DataError(f"{path}: empty, expected a file of {SCHEMA}")
-    header = _header(f"{path}, line {number}", first)
+    header = _first(path, lines)
     return header, list(_moments(path, lines, header))
 
 
@@ -121,6 +127,13 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a number")
+
+
+def _first(path: Path, lines: Iterator[tuple[int, dict[str, Any]]]) -> Header:
+    number, first = next(lines, (1, None))
+    if first is None:
+        raise DataError(f"{path}: empty, expected a file of {SCHEMA}")
+    return _header(f"{path}, line {number}", first)
 
 
 def _header(where: str, entry: Mapping[str, Any]) -> Header:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
-import pathlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from tqdm import tqdm
 
-from alphaction.errors import ConfigError, UserError
+from alphaction.errors import UserError
 from alphaction.prediction.annotated import AnnotatedVideo
 from alphaction.prediction.event_csv import EventWriter
-from alphaction.prediction.events import EventFinder, EventRule
+from alphaction.prediction.events import EventFinder
 from alphaction.prediction.frames.source import Frame
 from alphaction.prediction.jsonl import DetectionsWriter, Header
-from alphaction.prediction.predictor import DETECT_RATE, Predictor, is_stream
+from alphaction.prediction.outputs import OutputChoice
+from alphaction.prediction.predictor import DETECT_RATE, Predictor
 from alphaction.prediction.records import Moment
 from alphaction.prediction.run import VideoRun
 from alphaction.preparation.detect_models import DEFAULT_DETECTOR
@@ -71,34 +69,6 @@ class VideoChoice:
     box_threshold: float | None = None
 
 
-@dataclass(frozen=True)
-class OutputChoice:
-    """What is written.
-
-    Attributes:
-        video: mp4 file; None = none.
-        detections: JSON lines.
-        events: CSV.
-        visual_threshold: actions of a lower score are not named in the video.
-        hide_time: no clock in the video.
-        fps: most frames per second of the video; 0 = all frames.
-        font: file of a font; "" = the usual one.
-        rule: what makes an event.
-    """
-
-    video: pathlib.Path | None
-    detections: pathlib.Path
-    events: pathlib.Path
-    visual_threshold: float = 0.5
-    hide_time: bool = False
-    fps: float = 0.0
-    font: str = ""
-    rule: EventRule = field(default_factory=EventRule)
-
-    def paths(self) -> list[pathlib.Path]:
-        return [path for path in (self.video, self.detections, self.events) if path is not None]
-
-
 def predict_to_files(network: NetworkChoice, video: VideoChoice, output: OutputChoice) -> None:
     """Goes over the video and writes what it shows; tells how far it is, and at the end what came out and how fast.
 
@@ -107,7 +77,7 @@ def predict_to_files(network: NetworkChoice, video: VideoChoice, output: OutputC
         Interrupted: it was asked to stop; the files hold what came before and are whole.
     """
     setup_logging(None)
-    _check_output(video, output)
+    output.check(video.video, boxes=video.boxes)
     predictor = Predictor.from_checkpoint(
         network.weights or None,
         config=network.config_file or None,
@@ -134,39 +104,20 @@ def predict_to_files(network: NetworkChoice, video: VideoChoice, output: OutputC
             if stop.number:  # while it waited for a stream
                 raise Interrupted(f"{stop.requested}: stopped; nothing is written.", signal=stop.number) from None
             raise
-        with run, _Writers(run, predictor, video, output) as writers:
-            for moment in _with_bar(run):
-                writers.add(moment)
-                if stop.number:
-                    break
-            writers.finish(whole=not stop.number)
+        with run:
+            moments = _with_bar(run)
+            first = list(islice(moments, 1))  # what fails at once leaves earlier results as they are
+            if stop.number and not first:
+                raise Interrupted(f"{stop.requested}: stopped; nothing is written.", signal=stop.number)
+            with _Writers(run, predictor, video, output) as writers:
+                for moment in chain(first, moments):
+                    writers.add(moment)
+                    if stop.number:
+                        break
+                writers.finish(whole=not stop.number)
         print(_summary(run, writers, output))
         if stop.number:
             raise Interrupted(f"{stop.requested}: stopped; what is written so far is whole.", signal=stop.number)
-
-
-def _check_output(video: VideoChoice, output: OutputChoice) -> None:
-    """Before anything slow."""
-    if not 0 <= output.fps < math.inf:
-        raise ConfigError(f"--fps: got {output.fps:g}, expected frames per second, 0 for all")
-    if not 0 <= output.visual_threshold <= 1:
-        raise ConfigError(f"--visual-threshold: got {output.visual_threshold:g}, expected a number from 0 to 1")
-    for path in output.paths():
-        if not is_stream(video.video) and os.path.realpath(path) == os.path.realpath(str(video.video)):
-            raise ConfigError(f"{path}: is the video itself; give another place for the results (--output)")
-        if os.path.realpath(path) == os.path.realpath(video.boxes):
-            raise ConfigError(f"{path}: is the file of boxes itself; give another place for the results (--output)")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass
-        except OSError as error:
-            raise UserError(
-                f"{path.parent}: cannot be written to ({error.strerror}); give another folder (--output)"
-            ) from None
-    earlier = [path.name for path in output.paths() if path.exists()]
-    if earlier:
-        logger.info("%s: earlier results will be replaced (%s)", output.detections.parent, ", ".join(earlier))
 
 
 class _Writers:
@@ -176,14 +127,15 @@ class _Writers:
         self.num_events = 0
         self._run = run
         self._stack = ExitStack()
+        output.tell_earlier(run.source.name)
         with ExitStack() as stack:  # what is open is closed when a later one cannot be opened
+            self._video: AnnotatedVideo | None = None
+            if output.video is not None:
+                self._video = stack.enter_context(_open_video(run, video, output))
             self._detections = DetectionsWriter(output.detections, header=_header(run, predictor, video))
             stack.enter_context(self._detections)
             self._events = EventWriter(output.events, class_names=run.classes.names)
             stack.enter_context(self._events)
-            self._video: AnnotatedVideo | None = None
-            if output.video is not None:
-                self._video = stack.enter_context(_open_video(run, video, output))
             self._stack = stack.pop_all()
         self._finder = EventFinder(
             rule=output.rule,

@@ -19,7 +19,7 @@ from videos import numbered_frames, write_sound, write_video
 
 from alphaction import Predictor
 from alphaction.engine.script import run_script
-from alphaction.errors import VideoError
+from alphaction.errors import UserError, VideoError
 from alphaction.prediction.jsonl import read_detections
 
 BOXES = "".join(f"{i / 10:.1f},4,6,27,41,0.9\n{i / 10:.1f},36,3,55,32,0.8\n" for i in range(100))
@@ -114,7 +114,7 @@ def test_earlier_results_are_replaced_and_told(place, tmp_path, capsys):
     predict(place, place / "good.mp4", *flags, output=tmp_path)
     assert "earlier results" not in capsys.readouterr().out
     predict(place, place / "good.mp4", *flags, output=tmp_path)
-    line = f"{tmp_path}: earlier results will be replaced (detections.jsonl, events.csv)"
+    line = f"{tmp_path}: earlier results are replaced (detections.jsonl, events.csv)\n"
     assert line in capsys.readouterr().out
     before = (tmp_path / "detections.jsonl").read_bytes()
     own = ["--boxes", tmp_path / "detections.jsonl"]
@@ -123,6 +123,29 @@ def test_earlier_results_are_replaced_and_told(place, tmp_path, capsys):
     )
     assert (tmp_path / "detections.jsonl").read_bytes() == before
     assert "--fps: got nan" in refused(capsys, place, place / "good.mp4", "--fps", "nan", output=tmp_path)
+    (place / "also.mp4").write_bytes((place / "good.mp4").read_bytes())
+    predict(place, place / "also.mp4", *flags, output=tmp_path)
+    assert f"they were those of {place / 'good.mp4'}\n" in capsys.readouterr().out
+
+
+def test_earlier_results_stay_when_a_run_fails_at_once(place, tmp_path, capsys, monkeypatch):
+    names = ("annotated.mp4", "detections.jsonl", "events.csv")
+    for name in names:
+        (tmp_path / name).write_text("earlier")
+    (tmp_path / "no.ttf").write_text("no font")
+    for font in ("no.ttf", "missing.ttf"):
+        text = refused(capsys, place, place / "good.mp4", "--font", tmp_path / font, output=tmp_path)
+        assert text.startswith(f"{tmp_path / font}: not a font that can be read")
+    monkeypatch.setattr("alphaction.prediction.run.extract", _fail)
+    assert refused(capsys, place, place / "good.mp4", output=tmp_path) == "the network fails"
+    (tmp_path / "folder" / "events.csv").mkdir(parents=True)
+    text = refused(capsys, place, place / "good.mp4", output=tmp_path / "folder")
+    assert text.startswith(f"{tmp_path / 'folder' / 'events.csv'}: is a folder") and len(os.listdir(tmp_path)) == 5
+    assert [(tmp_path / name).read_text() for name in names] == ["earlier"] * 3
+
+
+def _fail(*args, **kwargs):
+    raise UserError("the network fails")
 
 
 def test_nobody_in_sight(place, tmp_path, capsys):
