@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+import alphaction.utils.script_start  # noqa: F401 (before PyTorch)
 from alphaction.engine.build import test_from_config
 from alphaction.engine.script import add_common_arguments, run_script
 

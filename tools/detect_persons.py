@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # started as a script, Python looks for modules beside it only
     sys.path.insert(0, str(ROOT))
 
+import alphaction.utils.script_start  # noqa: E402, F401 (before PyTorch)
 from alphaction.engine.script import run_script  # noqa: E402
 from alphaction.preparation.detect import DetectOptions, check_output, detect  # noqa: E402
 from alphaction.preparation.detect_frames import (  # noqa: E402

@@ -7,7 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout that is not installed
 
+import alphaction.utils.script_start  # noqa: E402, F401 (before PyTorch)
+from alphaction.engine.script import run_script  # noqa: E402
 from alphaction.preparation.index_videos import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: sys.exit(main()))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout that is not installed
 
+import alphaction.utils.script_start  # noqa: E402, F401 (before PyTorch)
 from alphaction.engine.script import run_script  # noqa: E402
 from alphaction.synthetic.example import generate  # noqa: E402
 

@@ -6,6 +6,7 @@ import argparse
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -91,6 +92,8 @@ def run_script(main: Callable[[], object]) -> None:
 
 
 def _run(main: Callable[[], object]) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # by utils/script_start.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except UserError as error:

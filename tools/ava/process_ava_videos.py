@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # started as a script, Python looks for modules beside it only
     sys.path.insert(0, str(ROOT))
 
+import alphaction.utils.script_start  # noqa: E402, F401 (before PyTorch)
 from alphaction.engine.script import run_script  # noqa: E402
 from alphaction.preparation.ava_clips import CutOptions, cut_videos  # noqa: E402
 from alphaction.preparation.ava_json import read_movie_list  # noqa: E402
