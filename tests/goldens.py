@@ -8,12 +8,16 @@ modules.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import importlib.util
 import json
+import math
 import os
 import pathlib
 from types import ModuleType
+
+import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
 FOLDER = pathlib.Path(os.environ.get("ALPHACTION_GOLDEN", HERE / "golden"))
@@ -35,6 +39,23 @@ def _module(name: str) -> ModuleType:
 
 fill = _module("fill")
 parity = _module("parity")
+
+
+def quick_bell(name, shape, salt=0, std=1.0, dtype=np.float32):
+    """`fill.bell`, bit for bit, in half the time."""
+    shape, n = fill._size(shape)
+    words = fill.raw(name, n, salt).view(np.uint16)  # the order of a number's four parts does not matter to their sum
+    sums = words[0::4].astype(np.int32)
+    for part in (1, 2, 3):
+        sums += words[part::4]
+    sums -= 2 * 65535
+    unit_std = math.sqrt(4.0 * (65536.0**2 - 1.0) / 12.0)
+    return (sums * (std / unit_std)).astype(dtype).reshape(shape)
+
+
+slow_bell, fill.bell = fill.bell, quick_bell
+# Most of the recorded networks have the same weights: they are made once. The kit copies what it gets.
+fill.tensor_for_key = functools.cache(fill.tensor_for_key)
 
 
 def load(name: str) -> object:

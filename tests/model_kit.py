@@ -8,6 +8,7 @@ import torch
 from goldens import REFERENCE_OPTS, fill, load
 
 from alphaction.config import load_config
+from alphaction.modeling import build_detection_model
 from alphaction.structures import Boxes, ClipBatch, ClipKey
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -19,6 +20,16 @@ def config_of(case, extra=()):
     cfg = load_config(path, [*REFERENCE_OPTS, *case["opts"], *extra])
     cfg.freeze()
     return cfg
+
+
+def filled_model(cfg, salt):
+    """The network with the kit's weights."""
+    with torch.device("meta"):  # every weight is filled below, none need be drawn
+        model = build_detection_model(cfg)
+    model.to_empty(device="cpu")
+    model.pixel_mean.copy_(torch.tensor(cfg.INPUT.PIXEL_MEAN).reshape(-1, 1, 1, 1))
+    model.pixel_std.copy_(torch.tensor(cfg.INPUT.PIXEL_STD).reshape(-1, 1, 1, 1))
+    return fill.fill_module(model, salt)
 
 
 def cases_of(*names):

@@ -52,3 +52,9 @@ def test_the_goldens_are_below_their_limit():
     """issue 3: at most 5 MB."""
     files = [path for path in (goldens.HERE / "golden").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert sum(path.stat().st_size for path in files) <= 5_000_000
+
+
+@pytest.mark.parametrize("shape", [(), 7, (3, 5)])
+def test_the_quick_form_of_the_kits_numbers_gives_the_same_bits(shape):
+    ours, kits = (bell("name", shape, 3, 0.7) for bell in (goldens.quick_bell, goldens.slow_bell))
+    assert ours.dtype == kits.dtype and ours.shape == kits.shape and ours.tobytes() == kits.tobytes()

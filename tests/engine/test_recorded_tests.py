@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from goldens import available, fill, load, parity
+from goldens import available, load, parity
 from memory_kit import recorded_pool, span_of, store_of
-from model_kit import clip_batch, config_of, split_boxes
+from model_kit import clip_batch, config_of, filled_model, split_boxes
 
 from alphaction.engine.memory import PersonMemory
 from alphaction.engine.predict import predict, predict_with_memory
-from alphaction.modeling import build_detection_model, build_postprocess
+from alphaction.modeling import build_postprocess
 from alphaction.structures import ClipKey
 
 
@@ -18,12 +18,8 @@ class Spy:
     """A model and the scores made of its logits; what passed by is kept."""
 
     def __init__(self, case, cfg):
-        with torch.device("meta"):  # every weight is filled below, none need be drawn
-            model = build_detection_model(cfg)
-        self.model = model.to_empty(device="cpu")
-        model.pixel_mean.copy_(torch.tensor(cfg.INPUT.PIXEL_MEAN).reshape(-1, 1, 1, 1))
-        model.pixel_std.copy_(torch.tensor(cfg.INPUT.PIXEL_STD).reshape(-1, 1, 1, 1))
-        fill.fill_module(model, case["weight_salt"]).train()  # the test must switch to evaluation itself
+        model = filled_model(cfg, case["weight_salt"])
+        self.model = model.train()  # the test must switch to evaluation itself
         self._scores_of = build_postprocess(cfg)
         pooled = model._pooled
         model._pooled = lambda maps, batch: self._keep(self.features, pooled(maps, batch))

@@ -1,5 +1,7 @@
 """Whole trainings, a few iterations of the engine's own loop with its memory, against the recorded ones."""
 
+import functools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +9,14 @@ import pytest
 import torch
 from goldens import available, fill, load, parity
 from memory_kit import loss_of, recorded_pool, span_of, store_of
-from model_kit import clip_batch, config_of, split_boxes, tensor
+from model_kit import clip_batch, config_of, filled_model, split_boxes, tensor
 
 from alphaction.engine.memory import PersonMemory
 from alphaction.engine.milestones import Milestones, Periods
 from alphaction.engine.progress import Progress
 from alphaction.engine.step import TrainStep
 from alphaction.engine.train import TrainOptions, train
-from alphaction.modeling import build_criterion, build_detection_model
+from alphaction.modeling import build_criterion
 from alphaction.solver import build_optimizer, build_scheduler
 
 LIMIT_FIRST = 1e-4  # first losses and logits
@@ -22,8 +24,14 @@ LIMIT_GRADIENT = 2e-3  # per tensor, relative to its norm (ReLU and max pooling 
 LIMIT_PATH = 5e-3  # how far each tensor has moved, relative
 
 
+@functools.cache
+def signs_of(name, size):
+    """Those of the kit's probe."""
+    return np.sign(fill.probe(name, size)).astype(np.int8)
+
+
 def probe(name, value):
-    return float(value @ fill.probe(name, value.size))
+    return float(value @ signs_of(name, value.size).astype(np.float32)) / math.sqrt(value.size)
 
 
 def is_zero_gradient(key):
@@ -96,11 +104,10 @@ class Watch:
     def __init__(self, case, arrays, name, report, cfg):
         self.case, self.report = case, report
         self.recorded = {key[len(f"{name}/") :]: value for key, value in arrays.items() if key.startswith(f"{name}/")}
-        self.model = build_detection_model(cfg)
-        fill.fill_module(self.model, case["weight_salt"])
+        self.model = filled_model(cfg, case["weight_salt"]).train()
         self.parameters = dict(self.model.named_parameters())
         assert list(self.parameters) == case["param_names"]
-        self.initial = {key: value.detach().double().flatten().numpy().copy() for key, value in self.parameters.items()}
+        self.initial = {key: value.detach().flatten().numpy().copy() for key, value in self.parameters.items()}
         self.optimizer = build_optimizer(cfg, self.model)
         self.scheduler = build_scheduler(cfg, self.optimizer)
         self.optimizer.register_step_pre_hook(lambda *_: self.before_update())
