@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
 import signal
@@ -92,6 +93,9 @@ def run_script(main: Callable[[], object]) -> None:
 
 
 def _run(main: Callable[[], object]) -> None:
+    for stream in (sys.stdout, sys.stderr):  # class and file names hold characters that a terminal may not know
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # by utils/script_start.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
