@@ -120,7 +120,7 @@ class ActionDataset(Dataset):
         if options.max_objects and objects is None:
             raise ValueError(f"objects: got None, expected boxes (max_objects is {options.max_objects})")
         self.name = name
-        self.spec = dict(spec)
+        self.spec: Mapping[str, Any] = dict(spec)
         self.annotations = annotations
         self.report = report
         self.uses_detections = detections is not None

@@ -55,7 +55,9 @@ class EvalSet(Protocol):
     annotations: Annotations
     spec: Mapping[str, Any]
     uses_detections: bool
-    finds_persons: bool
+
+    @property
+    def finds_persons(self) -> bool: ...
 
     def keyframe_image(self, i: int) -> np.ndarray:
         """uint8 [h, w, 3] RGB."""
@@ -146,9 +148,15 @@ def evaluate_dataset(
         )
     recall = persons = None
     if dataset.uses_detections:
-        about = {"truth": truth, "excluded": excluded, "num_classes": len(classes)}
-        recall = detector_recall(detections, **about)
-        persons = person_ap(detections, scores=predictions.box_scores, protocol=PROTOCOLS[protocol], **about)
+        recall = detector_recall(detections, truth=truth, excluded=excluded, num_classes=len(classes))
+        persons = person_ap(
+            detections,
+            scores=predictions.box_scores,
+            truth=truth,
+            excluded=excluded,
+            num_classes=len(classes),
+            protocol=PROTOCOLS[protocol],
+        )
     counts = _counts(predictions, truth, image, excluded, num_rows=len(rows))
     notes += _remarks(counts, scores, uses_detections=dataset.uses_detections)
     explanation = ""
@@ -303,10 +311,11 @@ def _ground_truth(
         notes.append(
             f"{len(unknown)} class ids of {csv_gt_file} are not evaluated: {ids}{', ...' * (len(unknown) > 5)}"
         )
-    if len(truth.images) and not np.isin(image, truth.images).any() and len(image):
+    annotated = truth.annotated()
+    if len(annotated) and not np.isin(image, annotated).any() and len(image):
         notes.append(
             f"no keyframe of the data set is in {csv_gt_file}: the set's are like {','.join(images.keys[image[0]])!r}, "
-            f"the file's like {','.join(images.keys[truth.images[0]])!r}"
+            f"the file's like {','.join(images.keys[annotated[0]])!r}"
         )
     return truth
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -164,7 +165,7 @@ def unpack_rows(rows: Tensor, *, dtype: torch.dtype) -> tuple[list[int], list[in
     return head[starts, 0].to(torch.int64).tolist(), (ends - starts).tolist(), head[starts, 2].tolist(), persons
 
 
-def put_reference(store: FeatureMemory, pool: Mapping[object, Mapping[object, Mapping[str, object]]]) -> None:
+def put_reference(store: FeatureMemory, pool: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> None:
     """Puts in the memory of one of the original's checkpoints: video -> second -> boxes with their attributes.
 
     Entries without persons or with numbers that are not finite (a loss of NaN stays in it for good) are left out.

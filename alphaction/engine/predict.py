@@ -37,7 +37,7 @@ CLIPS_AT_ONCE = 64
 
 
 def predict(
-    model: nn.Module,
+    model: ActionDetector,
     loader: Iterable[ClipBatch | None],
     postprocess: Callable[[Tensor], Tensor],
     device: torch.device | str,
@@ -50,8 +50,8 @@ def predict(
     """Scores of all persons that the loader brings, in the order of the keyframes, whatever the order of the batches.
 
     Args:
-        model: an `ActionDetector`; without `finds_persons` anything that returns a `DetectorOutput` for a `ClipBatch`.
-            Each of its modules is in the mode it was in afterwards.
+        model: without `finds_persons` anything that returns a `DetectorOutput` for a `ClipBatch` will do. Each of its
+            modules is in the mode it was in afterwards.
         loader: yields batches; None = no clip of the batch was readable. A clip that comes twice counts once.
         postprocess: logits [R, K] -> scores [R, K] in 0..1.
         device: where the model is.
@@ -187,7 +187,7 @@ def _joined(group: Sequence[_Seen]) -> RoiFeatures:
         person=torch.cat([one.person for one in features]),
         person_counts=[count for one in features for count in one.person_counts],
         object=torch.cat(objects) if objects else None,
-        object_counts=[count for one in features for count in one.object_counts] if objects else None,
+        object_counts=[count for one in features for count in one.object_counts or ()] if objects else None,
     )
 
 

@@ -197,6 +197,7 @@ class TrainStep:
         kind = self._options.autocast
         with nullcontext() if kind is None else torch.autocast(self._device.type, dtype=kind):
             output: DetectorOutput = network(part, *around)
+        assert part.labels is not None  # training sets have them
         result = self._criterion(output.logits, part.labels, num_boxes=work.num_boxes)
         persons = None
         if self._person_criterion is not None and output.person_losses is not None:

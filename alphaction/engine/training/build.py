@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -129,10 +129,10 @@ def build_parts(cfg: CfgNode, model: nn.Module, device: torch.device) -> dict[st
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def tested_model(model: nn.Module, parts: Mapping[str, Any]) -> nn.Module:
+def tested_model(model: ActionDetector, parts: Mapping[str, Any]) -> ActionDetector:
     """What validations and tests look at: the mean of the weights, where there is one."""
     averaged = parts.get(AVERAGED)
-    return averaged.model if isinstance(averaged, AveragedWeights) else model
+    return cast(ActionDetector, averaged.model) if isinstance(averaged, AveragedWeights) else model  # a copy of it
 
 
 def build_step(

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -153,14 +154,11 @@ class _Trial:
         longest = max(processes.gather(len(loader)))  # shares may differ by a batch, and all predict as often
         reading, batches = time_reading(iter(loader), min(_TEST_BATCHES, longest), as_worker=self.machine.workers > 0)
 
+        passes = predict if memory is None else partial(predict_with_memory, memory=memory)
         finds = dataset.finds_persons
 
         def predicted(part: Sequence[ClipBatch | None]) -> None:
-            how = {"finds_persons": finds, "progress": False, "processes": processes}
-            if memory is None:
-                predict(model, part, postprocess, device, **how)
-            else:
-                predict_with_memory(model, part, postprocess, device, memory=memory, **how)
+            passes(model, part, postprocess, device, finds_persons=finds, progress=False, processes=processes)
 
         times = time_test(predicted, batches, device=device).with_reading(reading)
         return ScoredSet(dataset.name, longest, slowest(times, processes))
