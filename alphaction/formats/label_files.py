@@ -121,8 +121,15 @@ def _from_lines(text: str) -> list[tuple[object, object]]:
     if len(matches) > 1 and matches[0] is None and all(matches[1:]):
         matches = matches[1:]  # label_id,label_name
     if matches and all(matches):
-        return [(int(match.group(1)), match.group(2).strip("\"'")) for match in matches if match]
-    return list(enumerate((line.strip("\"'") for line in lines), start=1))
+        return [(int(match.group(1)), _unquoted(match.group(2))) for match in matches if match]
+    return list(enumerate(map(_unquoted, lines), start=1))
+
+
+def _unquoted(text: str) -> str:
+    """Without the quotes around the whole; within them a doubled one is one, as in a cell of a CSV file."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1].replace(text[0] * 2, text[0])
+    return text
 
 
 def _checked(pairs: list[tuple[object, object]], *, origin: str) -> ClassList:

@@ -28,6 +28,8 @@ FILES = [
     ("numbered from 0, unsorted", "map.txt", "1 run\n0 walk\n", (0, 1), ("walk", "run")),
     ("csv with a header", "map.csv", "label_id,label_name\n3,walk\n7,run\n", (3, 7), ("walk", "run")),
     ("a name per line", "map.txt", "\ufeffwalk slowly\nrun\n", (1, 2), ("walk slowly", "run")),
+    ("quoted names", "map.csv", 'id,name\n1,"say ""hi"", wave"\n2,say "hi"\n3,\'run\'\n', (1, 2, 3),
+     ('say "hi", wave', 'say "hi"', "run")),
     ("json list", "map.json", '["walk", "run"]', (1, 2), ("walk", "run")),
     ("json mapping", "map.json", '{"0": "walk", "4": "run"}', (0, 4), ("walk", "run")),
     ("json categories", "map.json", '{"categories": [{"id": 9, "name": "walk"}, {"id": 3, "name": "run"}]}', (3, 9),
