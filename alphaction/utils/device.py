@@ -1,12 +1,17 @@
-"""The choice of the processor or GPU that a run uses."""
+"""The choice of the processor or GPU that a run uses.
+
+PyTorch is imported where it is asked: the names of devices are a part of the configuration, which is quick without it.
+"""
 
 from __future__ import annotations
 
 import re
-
-import torch
+from typing import TYPE_CHECKING
 
 from alphaction.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 #: What a device's name may look like, for messages.
 DEVICE_NAMES = "auto, cpu, cuda, or cuda:N with N a GPU's number from 0"
@@ -33,6 +38,8 @@ def resolve_device(name: str, *, local_rank: int = 0) -> torch.device:
     Raises:
         ConfigError: the name is none of these, or it asks for a GPU that is not there.
     """
+    import torch
+
     match = _NAME.fullmatch(name)
     if match is None:
         raise ConfigError(f"MODEL.DEVICE: got {name!r}, expected {DEVICE_NAMES}")
@@ -57,6 +64,8 @@ def resolve_device(name: str, *, local_rank: int = 0) -> torch.device:
 
 
 def _why_no_gpu() -> str:
+    import torch
+
     if torch.version.cuda is None and getattr(torch.version, "hip", None) is None:
         return f" (the installed PyTorch {torch.__version__} is a build without GPU support)"
     return " (is the driver installed, and is CUDA_VISIBLE_DEVICES empty?)"
