@@ -45,7 +45,6 @@ class Findings:
 
     curves: Sequence[Curve | None]
     confusion: Confusion
-    num_found: int
     num_persons: int
     false: Sequence[Mistake]
     missed: Sequence[Mistake]
@@ -69,4 +68,4 @@ def find(result: EvalResult, evidence: Evidence, *, number: int) -> Findings:
         judged, detections=detections, persons=persons, iou_threshold=result.iou_threshold, number=number
     )
     missed = worst_misses(persons, confused, box=box, xyxy=detections.xyxy, drawable=evidence.drawable, number=number)
-    return Findings(curves(judged), confused, int((box >= 0).sum()), len(persons), false, missed)
+    return Findings(curves(judged), confused, len(persons), false, missed)

@@ -16,7 +16,7 @@ from alphaction.preparation.check_html import write_html
 from alphaction.preparation.check_split import split_names
 from alphaction.preparation.check_text import VIDEOS, report_text
 
-FOUND_ERRORS, WRONG_USE = 1, 2
+FOUND_ERRORS = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
