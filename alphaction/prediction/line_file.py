@@ -19,7 +19,8 @@ class LineFile:
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+            # File names may hold bytes that are no UTF-8; Python's signs for them are written as JSON writes them.
+            self._file = open(self.path, "w", encoding="utf-8", errors="backslashreplace", newline="\n")  # noqa: SIM115
         except OSError as error:
             raise self._trouble(error) from error
 

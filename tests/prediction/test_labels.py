@@ -111,6 +111,12 @@ def test_accents_and_other_scripts_are_drawn(caplog):
     assert caplog.text == ""
 
 
+def test_line_ends_in_a_name_are_spaces():
+    font = Font(20)
+    assert "".join(part for part, _ in font._parts("a\nb\r\tc\u2029d\x85")) == "a b  c d "
+    assert font.draw(np.zeros((30, 90, 3), np.uint8), lines=[(0, 0, "a\nb", (255, 255, 255))]).any()
+
+
 def test_a_character_that_no_font_has_is_a_question_mark_and_told_once(caplog):
     font = Font(20)
     with caplog.at_level(logging.WARNING):

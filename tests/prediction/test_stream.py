@@ -12,7 +12,7 @@ from videos import numbered_frames, read_numbers, write_video
 from alphaction import Predictor
 from alphaction.errors import VideoError
 from alphaction.prediction.frames import stream as streams
-from alphaction.prediction.frames.stream import LONGEST_SIDE, Opened, StreamSource, open_url
+from alphaction.prediction.frames.stream import LONGEST_SIDE, Opened, StreamSource, open_camera, open_url
 from alphaction.structures import MemorySpan
 
 FPS = 100.0
@@ -138,6 +138,14 @@ def test_what_ends_badly_is_told(caplog):
     assert "no frame for 0.05 s: given up" in caplog.text
     camera.release(9)
     source.close()
+
+
+def test_cameras_that_are_not_there_are_told(capfd):
+    with pytest.raises(VideoError, match="camera -1: expected a number from 0 on"):  # OpenCV 5 crashes
+        open_camera(-1)
+    with pytest.raises(VideoError, match="camera 977: cannot be opened; is it there"):
+        open_camera(977)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_silent_stream_can_be_stopped(caplog):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from alphaction.errors import DataError, UserError
 from alphaction.prediction.event_csv import EventWriter
 from alphaction.prediction.events import Event
-from alphaction.prediction.jsonl import DetectionsWriter, Header, read_detections
+from alphaction.prediction.jsonl import DetectionsWriter, Header, read_detections, read_header
 from alphaction.prediction.records import Moment, PersonRecord
 
 HEADER = Header("a.mp4", (240, 320), 29.97, ("walk", "talk to (e.g., self)", "坐"), {"detect_rate": 4})
@@ -63,8 +63,10 @@ def test_written_moments_are_read_back(tmp_path):
 
 
 def test_a_video_without_moments_and_unknown_fps(tmp_path):
-    header = Header("rtsp://camera", SIZE, None, ("walk",))
-    assert read_detections(write(tmp_path / "d.jsonl", [], header)) == (header, [])
+    for name in ("rtsp://camera", "caf\udce9.mp4"):  # a file name that is no UTF-8, as Python gives it
+        header = Header(name, SIZE, None, ("walk",))
+        assert read_detections(write(tmp_path / "d.jsonl", [], header)) == (header, [])
+        assert read_header(tmp_path / "d.jsonl") == header
 
 
 number = st.floats(0, 1, width=32)

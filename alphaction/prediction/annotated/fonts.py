@@ -107,6 +107,7 @@ class Font:
         """Runs of characters of one font; those that no font has become '?'."""
         parts: list[tuple[str, ImageFont.FreeTypeFont]] = []
         for character in text:
+            character = " " if character.isspace() else character  # of one line: Pillow refuses line ends
             font = self._font(character)
             shown = "?" if character in self._missing else character
             if parts and parts[-1][1] is font:

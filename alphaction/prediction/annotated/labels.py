@@ -182,27 +182,30 @@ def _best(
     Returns:
         Which of the places it is (None for a gap elsewhere), and where.
     """
-    free = [i for i, place in enumerate(places) if not _common(place, taken)]
-    if last in free:
+    covered = _common(places, taken)
+    free = np.flatnonzero(covered == 0).tolist()
+    if last is not None and last in free:
         return last, places[last]
     if free:
-        chosen = min(free, key=lambda i: _common(places[i], heads))
+        chosen = free[int(_common([places[i] for i in free], heads).argmin())]
         return chosen, places[chosen]
     x, y, w, h = places[0]
     columns = range(0, frame[1] - w + 1, max(1, w // 3))
     rows = range(0, frame[0] - h + 1, max(1, h // 3))
-    gaps = [(gx, gy, w, h) for gx in columns for gy in rows if not _common((gx, gy, w, h), taken)]
+    grid = [(gx, gy, w, h) for gx in columns for gy in rows]
+    gaps = [grid[i] for i in np.flatnonzero(_common(grid, taken) == 0).tolist()]
     if gaps:
         return None, min(gaps, key=lambda gap: (gap[0] - x) ** 2 + (gap[1] - y) ** 2)
-    return min(enumerate(places), key=lambda pair: _common(pair[1], taken))
+    chosen = int(covered.argmin())
+    return chosen, places[chosen]
 
 
-def _common(place: Rectangle, taken: Sequence[Rectangle]) -> int:
-    """Pixels of the place that are taken."""
-    x, y, w, h = place
-    return sum(
-        max(0, min(x + w, tx + tw) - max(x, tx)) * max(0, min(y + h, ty + th) - max(y, ty)) for tx, ty, tw, th in taken
-    )
+def _common(places: Sequence[Rectangle], taken: Sequence[Rectangle]) -> np.ndarray:
+    """Pixels of each place that are taken, int64 [places]; in arrays, for crowds."""
+    a = np.array(places, np.int64).reshape(-1, 1, 4)
+    b = np.array(taken, np.int64).reshape(1, -1, 4)
+    sides = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    return sides.clip(0).prod(axis=2).sum(axis=1)
 
 
 def _blend(canvas: np.ndarray, label: _Label, place: Rectangle, opacity: float) -> None:

@@ -232,7 +232,12 @@ def open_camera(number: int) -> Opened:
     Raises:
         VideoError: there is none of this number.
     """
+    if number < 0:
+        raise VideoError(f"camera {number}: expected a number from 0 on")
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # ten lines before ours
     camera = cv2.VideoCapture(number)
+    cv2.utils.logging.setLogLevel(level)
     if not camera.isOpened():
         camera.release()
         raise VideoError(f"camera {number}: cannot be opened; is it there, and does no other program use it?")
