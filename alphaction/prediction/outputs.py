@@ -117,6 +117,8 @@ def _free(folder: pathlib.Path, *, video: str) -> pathlib.Path:
 
 def _video_of(detections: pathlib.Path) -> str | None:
     """Which video an earlier file is of; None = it does not tell."""
+    if not detections.is_file():  # a device or pipe may never end
+        return None
     try:
         return read_header(detections).video
     except DataError:
