@@ -104,14 +104,13 @@ def place_videos(partial: Path, output: Path, footage: Sequence[Footage]) -> tup
     folders = {video.path.parent for video in footage}
     plain = all(video.name == (video.path.name if video.clips else video.path.stem) for video in footage)
     if len(folders) == 1 and plain:
-        return _relative(folders.pop(), output), ""
+        return _path_from(output, folders.pop()), ""
     links = partial / LINKS
     links.mkdir()
     for video in footage:
         link = links / (video.name if video.clips else video.name + video.path.suffix)
-        target = video.path.resolve()
         try:
-            link.symlink_to(_relative(target, output / LINKS), target_is_directory=video.clips)
+            link.symlink_to(_path_from(output / LINKS, video.path.resolve()), target_is_directory=video.clips)
         except OSError as error:
             raise DataError(
                 f"{video.path}: the videos lie in several folders, and this system does not allow links ({error}). Put "
@@ -130,7 +129,7 @@ def store_frames(partial: Path, output: Path, footage: Sequence[Footage]) -> Non
 def dataset_yaml(name: str, videos: str, splits: Sequence[str], with_boxes: Sequence[str]) -> str:
     """The text of dataset.yaml; texts are quoted as JSON, which is YAML, too."""
     lines = [
-        "# Paths are relative to this file. DATA.md explains the keys.",
+        "# Relative paths begin at this file's folder. DATA.md explains the keys.",
         f"name: {json.dumps(name)}",
         f"videos: {json.dumps(videos, ensure_ascii=False)}",
         "classes: classes.txt",
@@ -150,11 +149,16 @@ def _plain(value: float) -> str:
     return f"{value:.9f}".rstrip("0") if "e" in text else text
 
 
-def _relative(path: Path, start: Path) -> str:
-    try:
-        return Path(os.path.relpath(path.resolve(), start.resolve())).as_posix()
-    except ValueError:  # another drive
-        return path.resolve().as_posix()
+def _path_from(folder: Path, path: Path) -> str:
+    """How a file in `folder` names `path`: relative where both lie in the working directory, else absolute.
+
+    A project's folder can then be moved or copied as a whole; videos of another place are found wherever the set is.
+    """
+    start, here = folder.resolve(), Path.cwd()
+    # A link of the user's keeps its name: only where the path goes up does it matter what it leads to.
+    target = path.resolve() if ".." in path.parts else Path(os.path.abspath(path))
+    together = target.is_relative_to(start) or (start.is_relative_to(here) and target.is_relative_to(here))
+    return Path(os.path.relpath(target, start) if together else target).as_posix()
 
 
 def _keep_foreign(old: Path, new: Path) -> None:

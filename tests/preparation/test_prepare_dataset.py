@@ -45,11 +45,14 @@ def _splits(output) -> dict[str, set[str]]:
     }
 
 
-def test_dataset_yaml_is_relative_and_loads(videos, tmp_path):
+@pytest.mark.parametrize("together", [True, False])
+def test_dataset_yaml_loads(together, videos, tmp_path, monkeypatch):
+    """The videos' path is relative in one project's folder, which may be moved, and absolute from elsewhere."""
+    monkeypatch.chdir(tmp_path.parent if together else tmp_path)
     report = run(tmp_path, videos, plain_csv(tmp_path), name="my set")
     content = yaml.safe_load((tmp_path / "out" / "dataset.yaml").read_text())
     assert content["name"] == "my set" and content["classes"] == "classes.txt"
-    assert not os.path.isabs(content["videos"])
+    assert content["videos"] == (f"../../{videos.name}" if together else str(videos))
     assert (tmp_path / "out" / content["videos"] / "a1.mp4").is_file()
     assert set(content["splits"]) == {"train", "val"}
     assert f"train_net.py --config-file {tmp_path}/out/config.yaml --transfer --no-head" in report
