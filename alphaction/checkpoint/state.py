@@ -108,7 +108,11 @@ def averaged_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def finished_iterations(content: Mapping[str, Any], path: pathlib.Path) -> int:
-    """The entry "iteration" of a file, 0 if it has none."""
+    """The entry "iteration" of a file, 0 if it has none.
+
+    Raises:
+        CheckpointError: it is no number.
+    """
     iteration = content.get("iteration", 0)
     if not isinstance(iteration, int) or iteration < 0:
         raise CheckpointError(f"{path}: its entry 'iteration' is {iteration!r}, expected a number")

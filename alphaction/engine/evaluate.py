@@ -383,7 +383,11 @@ def _save_predictions(predictions: Predictions, annotations: Annotations, path: 
 
 
 def load_predictions(path: str | Path) -> Predictions:
-    """Reads a `predictions.pth`."""
+    """Reads a `predictions.pth`.
+
+    Raises:
+        DataError: missing, or of another kind.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return Predictions(**{name: content[name].numpy() for name in Predictions.__dataclass_fields__})

@@ -77,7 +77,11 @@ class ImageIndex:
 
 
 def read_exclusions(path: str | Path, *, images: ImageIndex) -> np.ndarray:
-    """Keyframes that are left out, one `video,second` a line; returns their indices, int64."""
+    """Keyframes that are left out, one `video,second` a line; returns their indices, int64.
+
+    Raises:
+        DataError: the file cannot be read, or a line is something else.
+    """
     excluded = []
     for where, row in csv_lines(path):
         if len(row) != 2:

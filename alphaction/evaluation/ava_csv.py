@@ -210,7 +210,11 @@ def first_line(path: str | Path, *, above: float) -> str:
 
 
 def csv_lines(path: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """("FILE, line N", fields without blanks around them) for each line that is not empty."""
+    """("FILE, line N", fields without blanks around them) for each line that is not empty.
+
+    Raises:
+        DataError: the file cannot be read, or is no text.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)

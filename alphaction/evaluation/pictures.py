@@ -163,7 +163,11 @@ def _persons(
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Writes uint8 [h, w, 3] RGB as the kind of file that the name's ending says."""
+    """Writes uint8 [h, w, 3] RGB as the kind of file that the name's ending says.
+
+    Raises:
+        UserError: OpenCV does not know the ending, or the file cannot be written.
+    """
     path = Path(path)
     try:
         _, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

@@ -50,7 +50,11 @@ def build_detection_model(cfg: CfgNode) -> ActionDetector:
 
 
 def build_backbone(cfg: CfgNode) -> SlowFast:
-    """The SlowFast network of MODEL.BACKBONE and MODEL.NONLOCAL."""
+    """The SlowFast network of MODEL.BACKBONE and MODEL.NONLOCAL.
+
+    Raises:
+        ConfigError: an unknown body or kind of connection, or numbers that do not make a network.
+    """
     node = cfg.MODEL.BACKBONE
     body = BODIES.get(node.CONV_BODY)
     if body is None:
@@ -119,7 +123,11 @@ def build_pooler(cfg: CfgNode) -> RoiPooler3d:
 
 
 def build_head(cfg: CfgNode, *, dim_in: int) -> ActionHead:
-    """The head on pooled features of `dim_in` channels, with its interaction structure."""
+    """The head on pooled features of `dim_in` channels, with its interaction structure.
+
+    Raises:
+        ConfigError: an unknown part, or sizes that do not fit together.
+    """
     node = cfg.MODEL.ROI_ACTION_HEAD
     for key, allowed in (("FEATURE_EXTRACTOR", _FEATURE_EXTRACTORS), ("PREDICTOR", _PREDICTORS)):
         if node[key] not in allowed:
@@ -190,7 +198,11 @@ def build_person_criterion(cfg: CfgNode) -> PersonCriterion | None:
 
 
 def build_interaction(cfg: CfgNode, *, dim_in: int) -> InteractionStructure:
-    """The interaction structure of MODEL.IA_STRUCTURE on pooled features of `dim_in` channels."""
+    """The interaction structure of MODEL.IA_STRUCTURE on pooled features of `dim_in` channels.
+
+    Raises:
+        ConfigError: an unknown structure, or blocks that it cannot have.
+    """
     node = cfg.MODEL.IA_STRUCTURE
     structure = STRUCTURES.get(node.STRUCTURE)
     if structure is None:

@@ -115,7 +115,11 @@ def ava_content(options: JsonOptions) -> dict[str, list]:
 
 
 def write_json(options: JsonOptions, *, json_path: str = "", min_json_path: str = "") -> str:
-    """Writes the JSON, indented for the eye and (or) as short as possible; returns the report."""
+    """Writes the JSON, indented for the eye and (or) as short as possible; returns the report.
+
+    Raises:
+        UserError: neither file is asked for; as for `ava_content`.
+    """
     if not json_path and not min_json_path:
         raise DataError("no output: give --json_path FILE (indented), --min_json_path FILE (short), or both")
     content = ava_content(options)
