@@ -121,6 +121,15 @@ def test_a_checkpoint_named_by_model_weight_is_resumed(begin, first):
     assert "Add --adjust-lr to use the configuration's." in start.log
 
 
+def test_a_finished_run_named_by_model_weight(begin, first):
+    start = begin("MODEL.WEIGHT", first / "model_final.pth", "SOLVER.MAX_ITER", 3)
+    assert (
+        f"{first / 'model_final.pth'} is resumed, and its run has come to iteration 4 already (SOLVER.MAX_ITER 3): "
+        "nothing will be trained. To start a new run from its weights add --transfer." in start.log
+    )
+    assert begin("MODEL.WEIGHT", first / "model_0000002.pth").log.count("nothing will be trained") == 1  # as before
+
+
 def test_adjust_lr(begin, first):
     path = first / "model_0000002.pth"
     start = begin("MODEL.WEIGHT", path, *NEW_SCHEDULE, adjust_lr=True)

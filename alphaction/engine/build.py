@@ -227,7 +227,10 @@ def _learn(
         period=cfg.SOLVER.LOG_PERIOD,
         device=run.device,
         processes=processes,
-        hint=DataWaitHint(num_workers=cfg.DATALOADER.NUM_WORKERS, readers_transform=cfg.INPUT.TRANSFORM == "exact"),
+        hint=DataWaitHint(
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            device_could_transform=cfg.INPUT.TRANSFORM == "exact" and run.device.type != "cpu",
+        ),
     )
     learner.checkpointer.restore_random_state()  # last: what was built may have drawn from the generators
     return train(

@@ -26,7 +26,8 @@ class DataWaitHint:
         cores: of this machine that may be used; None = ask the system.
         clock: seconds.
         least: iterations that are looked at together, at least.
-        readers_transform: the reading processes also resize and recolour (INPUT.TRANSFORM "exact").
+        device_could_transform: the reading processes resize and recolour, which a GPU could do as well
+            (INPUT.TRANSFORM).
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class DataWaitHint:
         cores: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         least: int = LEAST,
-        readers_transform: bool = True,
+        device_could_transform: bool = True,
     ) -> None:
         self._num_workers = num_workers
         launched = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -45,7 +46,7 @@ class DataWaitHint:
         self._cores = usable_cores() if cores is None else cores
         self._clock = clock
         self._least = least
-        self._readers_transform = readers_transform
+        self._device_could_transform = device_could_transform
         self._first, self._count, self._waited = 0, 0, 0.0
         self._is_warm = False
         self._said: float | None = None
@@ -79,7 +80,7 @@ class DataWaitHint:
                     self._num_workers,
                     num_processes=self._num_processes,
                     cores=self._cores,
-                    readers_transform=self._readers_transform,
+                    device_could_transform=self._device_could_transform,
                 ),
             )
 
@@ -92,7 +93,7 @@ def hint(
     *,
     num_processes: int,
     cores: int,
-    readers_transform: bool = True,
+    device_could_transform: bool = True,
 ) -> str:
     """What helps, in the order of effort."""
     machine = f"this machine has {cores} cores" + (f" for {num_processes} processes" if num_processes > 1 else "")
@@ -103,9 +104,10 @@ def hint(
     else:
         workers = f"processes of their own that read (DATALOADER.NUM_WORKERS is 0; {machine})"
     device = "INPUT.TRANSFORM device (these processes only decode, the rest is computed on the GPU); "
+    device = device if device_could_transform else ""
     return (
         f"The network waited {100 * share:.0f} % of the time for its data (iterations {first} to {last}). What helps: "
-        f"{workers}; {device if readers_transform else ''}videos of fewer pixels, with a key frame every second or "
+        f"{workers}; {device}videos of fewer pixels, with a key frame every second or "
         "two, on a local NVMe disk. python benchmarks/data.py --config-file FILE --own measures where the time goes."
     )
 

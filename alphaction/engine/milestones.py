@@ -97,8 +97,8 @@ class Milestones:
         """Before the first iteration; returns whether there is anything left to train."""
         self._warn_of_keys()
         if self._is_due(start_iter) and self._validated < start_iter:
-            logger.info("Validation at iteration %d, which the interrupted run did not finish:", start_iter)
-            self._run_validation(start_iter, saved_as=f"model_{start_iter:07d}")
+            logger.info("Validation at iteration %d, which has not been made yet:", start_iter)
+            self._run_validation(start_iter, saved_as="")  # the run may come from another folder, or model_final.pth
         if start_iter < self._periods.max_iter and not self._best.is_exhausted:
             return True
         if start_iter < self._periods.max_iter:

@@ -117,7 +117,7 @@ def test_hint_after_the_first_window(log):
 
 
 def test_no_advice_that_is_followed_already(log):
-    hint = DataWaitHint(num_workers=1, cores=16, least=2, readers_transform=False)
+    hint = DataWaitHint(num_workers=1, cores=16, least=2, device_could_transform=False)
     run([{}] * 6, waited=[0.9, 0.9, 0.5, 0.3, 0.9, 0.9], hint=hint)
     assert "16 cores); videos of fewer pixels" in hints(log)[0] and "INPUT.TRANSFORM" not in hints(log)[0]
 
@@ -221,4 +221,5 @@ def test_a_run_gives_the_hint_with_its_own_numbers(tmp_path, monkeypatch):
     run_kit.train(config, tmp_path / "out", *options, skip_validation=True, skip_final_test=True)
     log = (tmp_path / "out" / "log.txt").read_text()
     assert log.count("% of the time for its data") == 1
+    assert "INPUT.TRANSFORM device" not in log  # on a processor it costs more than it saves
     assert "(iterations 11 to 20)" in log and "(DATALOADER.NUM_WORKERS is 0; this machine has " in log

@@ -170,7 +170,7 @@ def test_no_validation_when_it_is_switched_off(run, how):
 
 def test_a_resumed_run_makes_up_for_the_validation_that_was_cut_off(run, log):
     assert run(batches(1), start_iter=4, eval_period=2).names[0] == "validate 4"
-    assert "Validation at iteration 4, which the interrupted run did not finish" in log.text
+    assert "Validation at iteration 4, which has not been made yet" in log.text
 
 
 @pytest.mark.parametrize("at", [{"start_iter": 4, "validated": 4}, {"start_iter": 3}, {"start_iter": 0}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -195,6 +196,13 @@ def _start(cfg: CfgNode, flags: TrainFlags, checkpointer: Checkpointer, processe
     if start.report is not None:
         warn_if_unlike(cfg, start.project, source=start.source, with_head=start.report.has_head)
     seed_rank(flags.seed, processes.rank)
+    own = start.source is not None and start.source.parent == pathlib.Path(cfg.OUTPUT_DIR)
+    if start.resumed and not own and start.iteration >= cfg.SOLVER.MAX_ITER:
+        logger.warning(
+            "%s is resumed, and its run has come to iteration %d already (SOLVER.MAX_ITER %d): nothing will be "
+            "trained. To start a new run from its weights add --transfer.",
+            start.source, start.iteration, cfg.SOLVER.MAX_ITER,
+        )  # fmt: skip
     if start.source is None and cfg.MODEL.BACKBONE.FROZEN_BN:
         logger.warning(
             "MODEL.BACKBONE.FROZEN_BN is True and there are no weights to start from: batch norms that never saw data "
