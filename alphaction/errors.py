@@ -6,6 +6,12 @@ file or key, the entry, what was expected and what to do.
 """
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of others says, cut to what fits into a message; its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 class UserError(Exception):
     """A mistake in the input or the environment that the user can correct.
 

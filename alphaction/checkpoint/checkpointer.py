@@ -114,7 +114,6 @@ class Checkpointer:
         *,
         iteration: int,
         extra: Mapping[str, Any] | None = None,
-        random_states: Sequence[Mapping[str, Any]] | None = None,
     ) -> pathlib.Path | None:
         """Writes `<name>.pth`, then notes it in `last_checkpoint`. All processes call it; the first one writes.
 
@@ -122,7 +121,6 @@ class Checkpointer:
             name: without ".pth", e.g. "model_0000100".
             iteration: finished iterations.
             extra: further entries: tensors, numbers, texts, and dicts and lists of them.
-            random_states: of every process, by rank (`current_random_state`); by default as they are now.
 
         Returns:
             The file, or None without a folder.
@@ -134,7 +132,7 @@ class Checkpointer:
         if self._folder is None:
             return None
         folder = self._folder
-        states = random_states or self._processes.gather(self.current_random_state())
+        states = self._processes.gather(self.current_random_state())
 
         def write() -> pathlib.Path:
             content = self._content(iteration) | self._run_content(states)
@@ -160,7 +158,7 @@ class Checkpointer:
         )
 
     def current_random_state(self) -> dict[str, Any]:
-        """This process's random generators, for `save`."""
+        """This process's random generators, for `set_random_state`."""
         return random_state.capture(self._device())
 
     def restore_random_state(self) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from alphaction.checkpoint import caffe2
 from alphaction.checkpoint.reference_pickle import RESTRICTED_PICKLE, ForbiddenGlobal, to_plain
 from alphaction.checkpoint.zoo import ImageWeights, converted, is_image_network, recognised
-from alphaction.errors import CheckpointError
+from alphaction.errors import CheckpointError, first_line
 from alphaction.utils.logging import alike_in_all
 
 logger = alike_in_all(logging.getLogger(__name__))
@@ -129,7 +129,7 @@ def _check_archive(path: pathlib.Path, *, verify: bool) -> None:
     except (MemoryError, OSError):
         raise
     except Exception as error:  # besides BadZipFile whatever decoding and unpacking can raise
-        raise CheckpointError(f"{path}: the file is damaged ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: the file is damaged ({first_line(error)})") from error
     if damaged:
         raise CheckpointError(f"{path}: the file is damaged (wrong checksum of its part {damaged})")
     if "data.pkl" not in names:
@@ -150,7 +150,7 @@ def _read(path: pathlib.Path, *, mmap: bool) -> object:
             return _read(path, mmap=False)
         if isinstance(error, OSError):
             raise
-        raise CheckpointError(f"{path}: the file is damaged ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: the file is damaged ({first_line(error)})") from error
 
 
 def _read_reference(path: pathlib.Path) -> object:
@@ -165,7 +165,7 @@ def _read_reference(path: pathlib.Path) -> object:
     except (MemoryError, OSError):
         raise
     except Exception as error:
-        raise CheckpointError(f"{path}: the file is damaged ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: the file is damaged ({first_line(error)})") from error
 
 
 def _normalise(content: object, path: pathlib.Path) -> dict[str, object]:
@@ -204,8 +204,3 @@ def _with_our_names(content: dict[str, Any], path: pathlib.Path) -> dict[str, An
     told = "; ".join([f"{len(result.renamed)} of {len(weights)} tensors renamed", *result.notes])
     logger.info("%s: weights of %s (%s)", path, result.title, told)
     return {**content, "model": dict(result.weights), "zoo": result.title, "zoo_notes": list(result.notes)}
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]

@@ -1,4 +1,4 @@
-"""What both command-line scripts share: how they end, and what they say when they end badly."""
+"""What the command-line scripts share: how they end, and what they say when they end badly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
-from alphaction.errors import UserError
+from alphaction.errors import UserError, first_line
 from alphaction.utils.logging import alike_in_all, tell_error
 from alphaction.utils.stop import Interrupted
 
@@ -103,19 +103,19 @@ def _run(main: Callable[[], object]) -> None:
     except UserError as error:
         _fail(str(error), on_terminal=not error.told_elsewhere)
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:  # the name that PyTorch 2.4 knows as well
-        _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
+        _fail(f"{OUT_OF_MEMORY} ({first_line(error)})")
     except OSError as error:
         if error.errno == errno.ENOMEM:
-            _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
+            _fail(f"{OUT_OF_MEMORY} ({first_line(error)})")
         if error.errno not in _NOT_ALLOWED:
             raise
         place = error.filename or "a file of this run"
         _fail(f"{place}: cannot be read or written ({error.strerror}). The checkpoints that are there are whole.")
     except RuntimeError as error:
         if _is_out_of_memory(error):
-            _fail(f"{OUT_OF_MEMORY} ({_first_line(error)})")
+            _fail(f"{OUT_OF_MEMORY} ({first_line(error)})")
         if "DataLoader worker (pid" in str(error):
-            _fail(f"{LOST_WORKER} ({_first_line(error)})")
+            _fail(f"{LOST_WORKER} ({first_line(error)})")
         raise
     except Interrupted as stopped:
         logger.warning("%s", stopped)
@@ -131,11 +131,6 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
         # A worker that the system stopped for lack of memory (or of shared memory: bus error) says only this.
         "DataLoader worker" in text and ("Killed" in text or "Bus error" in text)
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def _fail(message: str, *, on_terminal: bool = True) -> NoReturn:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -283,6 +284,8 @@ class TrainStep:
 
 def _shared(model: nn.Module) -> DistributedDataParallel:
     """The model with gradients that are the mean over the processes; buffers stay each process's own."""
+    # Of kernels of 1 x 1 x 1, for which all strides mean the same.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters:
         return DistributedDataParallel(model, forward_sync_buffers=False)
     return DistributedDataParallel(model, broadcast_buffers=False)  # the name before torch 2.15, which warns of it

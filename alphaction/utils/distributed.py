@@ -51,10 +51,6 @@ class Processes:
             dist.all_reduce(tensor)
             return tensor.tolist()
 
-    def mean(self, values: Sequence[float]) -> list[float]:
-        """The mean of each value over all processes."""
-        return [value / self.size for value in self.sum(values)]
-
     def gather(self, value: T) -> list[T]:
         """Every process's value, by rank: plain Python values and small tensors on the CPU."""
         if self.size == 1:

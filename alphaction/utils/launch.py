@@ -19,7 +19,7 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
-from alphaction.errors import ConfigError, UserError
+from alphaction.errors import ConfigError, UserError, first_line
 from alphaction.utils import watch
 from alphaction.utils.distributed import ALONE, Processes, first_error
 from alphaction.utils.logging import setup_logging
@@ -172,7 +172,7 @@ class Connection:
             raise ConfigError(
                 f"process {launch.rank} cannot reach process 0 at MASTER_ADDR {launch.address}, MASTER_PORT "
                 f"{launch.port}, within {self._patience:g} s. Is process 0 started, is the address right, and does no "
-                f"firewall stand between? ({_first_line(error)})"
+                f"firewall stand between? ({first_line(error)})"
             ) from error
         return store
 
@@ -227,7 +227,3 @@ def _take_down() -> None:
         thread = threading.Thread(target=dist.destroy_process_group, daemon=True)
         thread.start()
         thread.join(_TAKE_DOWN)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200]

@@ -29,8 +29,10 @@ class _TerminalHandler(logging.Handler):
         try:
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
-        except (BrokenPipeError, ValueError):  # the reader of a pipe has gone; there is nobody left to tell
+        except BrokenPipeError:  # the reader of a pipe has gone; there is nobody left to tell
             pass
+        except Exception:  # a message and values that do not fit together, a closed terminal: no reason to end a run
+            self.handleError(record)
 
 
 def setup_logging(file: pathlib.Path | None, *, rank: int = 0) -> logging.Logger:

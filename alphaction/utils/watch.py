@@ -22,7 +22,7 @@ from typing import NoReturn
 
 import torch.distributed as dist
 
-from alphaction.errors import UserError
+from alphaction.errors import UserError, first_line
 from alphaction.utils.logging import tell_error
 from alphaction.utils.verdict import Judge, Sign, Verdict, first_sign, is_gone
 
@@ -181,7 +181,7 @@ class Watch:
             try:
                 self._round(min(now - last, 2 * self._period))
             except (RuntimeError, ValueError) as error:
-                self._judge.lost = str(error).strip().partition("\n")[0] or type(error).__name__
+                self._judge.lost = first_line(error)
             last = now
             if closing or self._judge.lost:
                 self._published.set()

@@ -37,3 +37,9 @@ def test_what_is_for_the_file_alone(lines, tmp_path, capsys):
     logging.getLogger(f"{ROOT}.own").info("220 lines", extra=FILE_ONLY)
     assert not capsys.readouterr().out
     assert (tmp_path / "log.txt").read_text().endswith("220 lines\n")
+
+
+def test_a_message_that_cannot_be_written_ends_no_run(lines, capsys):
+    lines(None, rank=0)
+    logging.getLogger(f"{ROOT}.own").warning("%d clips", "many")
+    assert "--- Logging error ---" in capsys.readouterr().err
