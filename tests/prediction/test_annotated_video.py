@@ -269,3 +269,15 @@ def test_a_full_disk_is_told(tmp_path):
                 video.add_frame(np.roll(noise, 37 * i), time=i / FPS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only some systems have a disk that is always full")
+def test_a_disk_that_is_full_from_the_start_is_told():
+    """FFmpeg crashes when it is told to go on with a file whose beginning it could not write."""
+    video = open_video("/dev/full")
+    video.add_moment(Moment(9.0, SIZE, []))
+    with pytest.raises(UserError, match="/dev/full: cannot be written"):
+        for i in range(90):
+            video.add_frame(grey(), time=i / FPS)
+    video.add_frame(grey(), time=9.0)
+    video.close()

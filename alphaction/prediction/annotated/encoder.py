@@ -61,6 +61,7 @@ class Encoder:
         self.written = 0
         self._start: float | None = None
         self._tick = -1
+        self._failed = False
         self.codec = next((name for name in encoders if _starts(name, size, fps, threads)), "")
         if not self.codec:
             raise UserError(
@@ -83,14 +84,14 @@ class Encoder:
         Args:
             picture: uint8 [height, width, 3] RGB.
             time: seconds, later than those before; a frame that is not is left out. The file begins with its first
-                frame, whatever its time.
+                frame, whatever its time. After an error nothing is added any more.
 
         Raises:
             UserError: the file cannot be written.
         """
         self._start = time if self._start is None else self._start
         tick = round((time - self._start) * _CLOCK)
-        if tick <= self._tick:
+        if tick <= self._tick or self._failed:  # writing on without the file's beginning crashes FFmpeg
             return
         self._tick = tick
         # As FFmpeg converts it, in a quarter of the time.
@@ -109,7 +110,7 @@ class Encoder:
         """
         with self._told():
             try:
-                if self.written:
+                if self.written and not self._failed:
                     self._container.mux(self._stream.encode())
             finally:
                 self._container.close()
@@ -145,6 +146,7 @@ class Encoder:
         try:
             yield
         except (OSError, av.FFmpegError) as error:
+            self._failed = True
             raise UserError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
 
