@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-INTERACTION_PREFIX = "roi_heads.action.feature_extractor.ia_structure."
+_INTERACTION = "roi_heads.action.feature_extractor.ia_structure."
 
 
 def parameter_groups(
@@ -20,17 +20,15 @@ def parameter_groups(
     weight_decay_bias: float = 0.0,
     weight_decay_bn: float = 0.0,
     interaction_lr_factor: float = 1.0,
-    interaction_prefix: str = INTERACTION_PREFIX,
 ) -> list[dict[str, object]]:
     """One optimizer group per trainable parameter, in the order of `model.named_parameters()`.
 
     Weight and bias of a batch norm take `base_lr` and `weight_decay_bn`. Any other bias takes `base_lr *
     bias_lr_factor` and `weight_decay_bias`, any other parameter `base_lr` and `weight_decay`; both rates are multiplied
-    by `interaction_lr_factor` below `interaction_prefix`.
+    by `interaction_lr_factor` in the interaction structure.
 
     Args:
         model: may be wrapped in DistributedDataParallel.
-        interaction_prefix: beginning of the names of the interaction structure's parameters.
 
     Returns:
         Dicts with "params" (one parameter), "lr" and "weight_decay", as torch optimizers take them.
@@ -52,7 +50,7 @@ def parameter_groups(
             rate, decay = base_lr * bias_lr_factor, weight_decay_bias
         else:
             rate, decay = base_lr, weight_decay
-        if name.startswith(interaction_prefix) and id(parameter) not in batch_norm:
+        if name.startswith(_INTERACTION) and id(parameter) not in batch_norm:
             rate *= interaction_lr_factor
         groups.append({"params": [parameter], "lr": rate, "weight_decay": decay})
     return groups

@@ -41,7 +41,6 @@ class AnnotatedVideo:
         threshold: float = 0.5,
         max_actions: int = 3,
         hide_time: bool = False,
-        max_side: int = _MAX_SIDE,
         max_waiting: int = _MAX_WAITING,
         font: str | Path | None = None,
         encoders: Sequence[str] = ENCODERS,
@@ -52,13 +51,12 @@ class AnnotatedVideo:
             path: of the mp4 file; its folder is made.
             fps: frames per second, about; the times of the frames count.
             size: (height, width) of the frames in pixels. Frames whose longer side is below 640 are enlarged, so that
-                labels can be read; larger ones than `max_side` are reduced.
+                labels can be read; those above 1920 are reduced.
             class_names: of the K actions.
             step: seconds between moments, about.
             threshold: actions with a lower score are not named.
             max_actions: at most so many are named per person.
             hide_time: no time in the corner.
-            max_side: longer side of the video in pixels, at least 640.
             max_waiting: bytes of frames that wait for a moment; beyond it the oldest is drawn with what is known.
             font: file of a font for class names that the usual one cannot write.
             encoders: names that FFmpeg knows, the best first.
@@ -68,7 +66,7 @@ class AnnotatedVideo:
             UserError: the file cannot be written, there is no encoder, or `font` is none.
         """
         longer = max(size)
-        self._zoom = max(_MIN_SIDE / longer, 1.0) if longer <= max_side else max_side / longer
+        self._zoom = max(_MIN_SIDE / longer, 1.0) if longer <= _MAX_SIDE else _MAX_SIDE / longer
         height, width = (max(1, round(side * self._zoom)) for side in size)
         self._inner = (height, width)
         self._source_size = tuple(size)
