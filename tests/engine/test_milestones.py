@@ -114,6 +114,13 @@ def test_asked_during_a_validation(at, events):
     assert run.extra[VALIDATED] < at
 
 
+def test_asked_during_a_validation_that_is_made_up_for():
+    run = Run(scores={4: "asked"})  # resumed from another folder, or from model_final.pth of a shorter run
+    with pytest.raises(Interrupted, match=r"of which model_0000004\.pth holds everything"):
+        run(start=4)
+    assert run.events == ["validate 4", "random state from before", "model_0000004 at 4"]
+
+
 def test_asked_at_the_last_iteration_training_is_complete():
     run = Run(validation=0)
     assert run(ask_at=10) == 10
