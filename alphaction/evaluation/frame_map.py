@@ -276,11 +276,11 @@ def _average_precisions(
     for k in np.flatnonzero(num_truth > 0):
         order = ranking(by_class[ends[k - 1] if k else 0 : ends[k]])
         for t in range(len(hit)):
-            ap[t, k] = _average_precision(np.flatnonzero(hit[t, order]), int(num_truth[k]))
+            ap[t, k] = average_precision(np.flatnonzero(hit[t, order]), int(num_truth[k]))
     return ap
 
 
-def _average_precision(positions: np.ndarray, num_truth: int) -> float:
+def average_precision(positions: np.ndarray, num_truth: int) -> float:
     """Area under the monotone precision-recall curve; `positions` of the hits in the ranking, from 0."""
     precision = np.arange(1, len(positions) + 1) / (positions + 1)
     return float(np.maximum.accumulate(precision[::-1]).sum() / num_truth)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alphaction.evaluation.frame_map import average_precision
 from alphaction.evaluation.matching import box_iou
 
 LINK_IOU = 0.3  # a box that overlaps a tube's last one less does not continue it
@@ -329,12 +330,6 @@ def video_map(tubes: Tubes, *, truth: Tubes, num_classes: int, thresholds: Seque
     for k in np.flatnonzero(num_truth):
         ranked = hits[:, order[label == k]]
         for i in range(len(thresholds)):
-            ap[i, k] = _area(np.flatnonzero(ranked[i]), int(num_truth[k]))
+            ap[i, k] = average_precision(np.flatnonzero(ranked[i]), int(num_truth[k]))
     num_hits = np.stack([np.bincount(tubes.label[hit], minlength=num_classes) for hit in hits])
     return TubeScores(tuple(thresholds), ap, num_truth, np.bincount(tubes.label, minlength=num_classes), num_hits)
-
-
-def _area(places: np.ndarray, num_truth: int) -> float:
-    """Area under the monotone precision-recall curve; `places` of the hits in the ranking, from 0."""
-    precision = np.arange(1, len(places) + 1) / (places + 1)
-    return float(np.maximum.accumulate(precision[::-1]).sum() / num_truth)
