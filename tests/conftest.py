@@ -3,6 +3,7 @@ import pathlib
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # The recorded numbers were made with one thread; the order of sums depends on it. And threads that wait for a core that
 # another program uses make small networks ten times slower. Here, before any library starts its threads: fixtures of
@@ -12,6 +13,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+# The same examples in every run, however slow the machine is; `--hypothesis-profile=default` draws others.
+settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # `import goldens`
 
 

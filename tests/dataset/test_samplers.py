@@ -334,18 +334,18 @@ def test_wrong_arguments(options, message):
 
 
 def test_speed_on_a_large_data_set():
-    length, passes = 200_000, 10
+    length, passes = 200_000, 4
     groups = np.random.default_rng(0).integers(0, 2, length)
     begin = time.process_time()
     sampler = TrainBatchSampler(length, batch_size=16, num_iterations=length // 16 * passes, group_ids=groups)
     count = sum(1 for _ in sampler)
     seconds = time.process_time() - begin
     assert count == len(sampler)
-    assert seconds < 2 * 4  # 0.7 s alone; the machine may be shared
+    assert seconds < 4  # 0.3 s alone; the machine may be shared
 
     begin = time.process_time()
     late = TrainBatchSampler(
-        length, batch_size=16, num_iterations=length // 16 * passes, start_iter=length // 16 * 9, group_ids=groups
+        length, batch_size=16, num_iterations=length // 16 * passes, start_iter=length // 16 * 3, group_ids=groups
     )
     next(iter(late))
     assert time.process_time() - begin < seconds + 0.5
