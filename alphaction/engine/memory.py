@@ -18,6 +18,7 @@ from alphaction.dataset import ActionDataset
 from alphaction.errors import CheckpointError, ConfigError
 from alphaction.structures import ClipBatch, ClipKey, FeatureMemory, MemorySpan, MemoryWindow, RoiFeatures
 from alphaction.structures.memory import in_range
+from alphaction.structures.memory_window import random_ones
 from alphaction.utils.logging import alike_in_all
 
 logger = alike_in_all(logging.getLogger(__name__))
@@ -72,7 +73,7 @@ class PersonMemory:
             keys,
             self._span,
             weigh=self._weigh if self._penalty else None,
-            choose=_random_ones if self._random_choice else None,
+            choose=random_ones if self._random_choice else None,
             device=self._device,
         )
 
@@ -245,7 +246,3 @@ def _any_neighbours(pairs: np.ndarray, span: MemorySpan) -> bool:
         if any(np.isin(slots + k * span.rate, slots).any() for k in range(1, reach + 1)):
             return True
     return False
-
-
-def _random_ones(count: int, places: int) -> Tensor:
-    return torch.randperm(count)[:places]

@@ -170,7 +170,7 @@ class EvalResult:
             {
                 "id": class_id,
                 "name": name,
-                "ap": _nullable(ap),
+                "ap": nullable(ap),
                 "ground_truth": truth,
                 "found": hits,
                 "detections": rows,
@@ -185,11 +185,11 @@ class EvalResult:
             "protocol": self.protocol,
             "iou_threshold": self.iou_threshold,
             "boxes": self.boxes,
-            "mAP": _nullable(self.mAP),
-            "mAP_by_iou": {f"{threshold:g}": _nullable(mean) for threshold, mean in self.mAP_by_iou.items()},
-            "mAP_mean_over_iou": _nullable(self.mean_over_iou),
-            "mAP_by_group": {name: _nullable(mean) for name, mean in self.mAP_by_group.items()},
-            "per_class": {name: _nullable(ap) for name, ap in self.per_class.items()},
+            "mAP": nullable(self.mAP),
+            "mAP_by_iou": {f"{threshold:g}": nullable(mean) for threshold, mean in self.mAP_by_iou.items()},
+            "mAP_mean_over_iou": nullable(self.mean_over_iou),
+            "mAP_by_group": {name: nullable(mean) for name, mean in self.mAP_by_group.items()},
+            "per_class": {name: nullable(ap) for name, ap in self.per_class.items()},
             "classes": classes,
             "counts": self.counts,
             "notes": list(self.notes),
@@ -202,13 +202,13 @@ class EvalResult:
         """What is known only of some tests."""
         out: dict[str, object] = {} if self.every_n == 1 else {"every_n": self.every_n}
         if self.detector_recall is not None:
-            out["detector_recall"] = _nullable(self.detector_recall)
+            out["detector_recall"] = nullable(self.detector_recall)
         if self.person_ap is not None:
-            out["person_AP"] = _nullable(self.person_ap)
+            out["person_AP"] = nullable(self.person_ap)
         if self.upper is not None:
             whole = self.upper.as_dict()
             out["true_boxes"] = {name: whole[name] for name in ("mAP", "mAP_by_iou", "mAP_by_group", "per_class")}
-            out["lost_with_detected_boxes"] = _nullable(self.upper.mAP - self.mAP)
+            out["lost_with_detected_boxes"] = nullable(self.upper.mAP - self.mAP)
         return out
 
     def write(self, folder: str | Path) -> None:
@@ -227,8 +227,9 @@ def number(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.4f}"
 
 
-def _nullable(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def nullable(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return None if math.isnan(value) else float(value)
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

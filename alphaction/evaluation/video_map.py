@@ -11,7 +11,7 @@ import numpy as np
 
 from alphaction.evaluation.ava import ground_truth_of, label_of_column
 from alphaction.evaluation.matching import Detections
-from alphaction.evaluation.report import number
+from alphaction.evaluation.report import nullable, number
 from alphaction.evaluation.tubes import (
     LINK_IOU,
     MOST_MISSED,
@@ -56,18 +56,18 @@ class VideoMap:
             {
                 "id": self.classes.ids[k],
                 "name": self.classes.names[k],
-                **{name: _nullable(values[k]) for name, values in ap.items()},
+                **{name: nullable(values[k]) for name, values in ap.items()},
                 "true_tubes": int(scores.num_truth[k]),
                 "tubes": int(scores.num_tubes[k]),
             }
             for k in range(len(self.classes))
         ]
         return {
-            **{name: _nullable(value) for name, value in self.means.items()},
+            **{name: nullable(value) for name, value in self.means.items()},
             "true_tubes": int(scores.num_truth.sum()),
             "tubes": int(scores.num_tubes.sum()),
-            "mean_length_of_true_tubes": _nullable(self.mean_length[0]),
-            "mean_length_of_tubes": _nullable(self.mean_length[1]),
+            "mean_length_of_true_tubes": nullable(self.mean_length[0]),
+            "mean_length_of_tubes": nullable(self.mean_length[1]),
             "true_rows_without_person_id": self.without_id,
             "link_iou": LINK_IOU,
             "most_missed_keyframes": MOST_MISSED,
@@ -159,7 +159,3 @@ def _true_tubes(
 
 def _mean_length(tubes: Tubes) -> float:
     return float(tubes.lengths().mean()) if len(tubes) else float("nan")
-
-
-def _nullable(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -16,6 +16,7 @@ from alphaction.dataset.collate import pad_clips
 from alphaction.export.clips import fitted
 from alphaction.export.formats import Compute
 from alphaction.export.network import OpenNetwork
+from alphaction.modeling.pooler import rois_of
 from alphaction.prediction.settings import Network
 from alphaction.structures import Boxes, ClipBatch, ClipSample, MemorySpan, MemoryWindow
 
@@ -239,17 +240,12 @@ def _inputs(opened: OpenNetwork, batch: ClipBatch, memory: Tensor | None) -> tup
         "slow": None if batch.slow is None else batch.slow.to(opened.pixels),
         "fast": None if batch.fast is None else batch.fast.to(opened.pixels),
         "sizes": torch.tensor(batch.sizes, dtype=torch.int64),
-        "boxes": _rows(batch.regions),
-        "objects": None if batch.objects is None else _rows(batch.objects),
+        "boxes": rois_of(batch.regions),
+        "objects": None if batch.objects is None else rois_of(batch.objects),
         "memory": memory,
     }
     chosen = [given[name] for name in opened.input_names]
     return tuple(x for x in chosen if x is not None)
-
-
-def _rows(boxes: Sequence[Boxes]) -> Tensor:
-    """[R, 5], rows of (clip, x1, y1, x2, y2)."""
-    return torch.cat([torch.cat([x.xyxy.new_full((len(x), 1), clip), x.xyxy], dim=1) for clip, x in enumerate(boxes)])
 
 
 def _seconds(work: Callable[[], object]) -> float:

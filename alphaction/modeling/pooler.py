@@ -48,7 +48,7 @@ class RoiPooler3d:
 
     def __call__(self, maps: Sequence[Tensor | None], boxes: Sequence[Boxes]) -> Tensor:
         """Features [R, C, 1, 1, 1]; arguments as in `bins`."""
-        return self.of_rois(maps, _rois(boxes))
+        return self.of_rois(maps, rois_of(boxes))
 
     def of_rois(self, maps: Sequence[Tensor | None], rois: Tensor) -> Tensor:
         """Features [R, C, 1, 1, 1] of rois [R, 5], rows of (clip index, x1, y1, x2, y2); maps as in `bins`."""
@@ -65,7 +65,7 @@ class RoiPooler3d:
         Returns:
             [R, C, 1, S, S].
         """
-        return self._bins(maps, _rois(boxes))
+        return self._bins(maps, rois_of(boxes))
 
     def _bins(self, maps: Sequence[Tensor | None], rois: Tensor) -> Tensor:
         return torch.cat([self._pool(features, rois) for features in maps if features is not None], dim=1)
@@ -90,7 +90,7 @@ class RoiPooler3d:
         return pooled if self.mean_before_pooler else pooled.mean(dim=2, keepdim=True)
 
 
-def _rois(boxes: Sequence[Boxes]) -> Tensor:
+def rois_of(boxes: Sequence[Boxes]) -> Tensor:
     """[R, 5], rows of (clip index, x1, y1, x2, y2)."""
     rows = []
     for clip, clip_boxes in enumerate(boxes):

@@ -23,6 +23,7 @@ from alphaction.dataset.transforms import enlarged_regions
 from alphaction.prediction.boxes.persons import Seen
 from alphaction.prediction.settings import MemorySettings, Network
 from alphaction.structures import Boxes, ClipBatch, ClipKey, ClipSample, FeatureMemory, MemoryWindow, RoiFeatures
+from alphaction.structures.memory_window import random_ones
 
 #: Clips that are classified at once: features, not frames.
 _CLIPS_AT_ONCE = 64
@@ -179,7 +180,7 @@ class _Memory:
         return self.store.slot(self._newest) > self.store.slot(time) + span.after * span.rate
 
     def window(self, times: Sequence[float]) -> MemoryWindow:
-        choose = _random_ones if self._settings.random_choice else None
+        choose = random_ones if self._settings.random_choice else None
         keys = [(_VIDEO, time) for time in times]
         return self.store.window(keys, self._settings.span, choose=choose, device=self._device)
 
@@ -190,10 +191,6 @@ class _Memory:
         while self._kept and self.store.slot(self._kept[0]) < first:
             key = (_VIDEO, self._kept.popleft())
             self.store.put([key], torch.zeros(0, self.store.channels), [0])
-
-
-def _random_ones(count: int, places: int) -> Tensor:
-    return torch.randperm(count)[:places]
 
 
 def _sample(network: Network, clip: Clip, index: int, size: tuple[int, int]) -> ClipSample:

@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def random_ones(count: int, places: int) -> Tensor:
+    """Which of `count` persons fill the places, for `FeatureMemory.window(choose=)`; int64 [places]."""
+    return torch.randperm(count)[:places]
+
+
 @dataclass(frozen=True)
 class MemorySpan:
     """The moments around a clip that its window shows.
