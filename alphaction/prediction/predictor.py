@@ -143,6 +143,11 @@ class Predictor:
         if duration is not None and not duration > 0:
             raise ConfigError(f"--duration: got {duration:g}, expected seconds, above 0")
 
+        if not isinstance(video, (str, os.PathLike, int, Source)):
+            raise TypeError(
+                f"video: got {type(video).__name__}, expected a file, a URL, a camera's number or a `Source`"
+            )
+
         def opened() -> Source:
             return self._source(video, start=start, duration=duration, detect_rate=detect_rate, should_stop=should_stop)
 
@@ -153,6 +158,8 @@ class Predictor:
         try:
             persons = self._persons(boxes, video)
             source = opened() if source is None else source
+            if isinstance(persons, FilePersons) and isinstance(source, FileSource):
+                persons.tell_late(source.length)
             return VideoRun(
                 source,
                 self.network,
@@ -196,9 +203,11 @@ class Predictor:
 
     def _persons(self, boxes: str | os.PathLike[str] | FindPersons, video: Video) -> PersonSource | None:
         """Where persons come from; None = the person head."""
-        if not isinstance(boxes, (str, os.PathLike)):
+        if callable(boxes):
             self._warn_of_objects("a function")
             return GivenPersons(boxes)
+        if not isinstance(boxes, (str, os.PathLike)):
+            raise TypeError(f"boxes: got {type(boxes).__name__}, expected head, detector, auto, a file or a function")
         choice = os.fspath(boxes)
         if choice == "auto":
             choice = "head" if self.has_person_head else "detector"

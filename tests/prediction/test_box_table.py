@@ -101,6 +101,14 @@ def test_nobody_is_there_before_the_first_and_after_the_last_moment(tmp_path, ca
     assert "its moments, 4 s to 5 s, do not lie within the video's, 0 s to 3 s: nobody is seen" in caplog.text
 
 
+def test_numbers_of_frames_in_place_of_seconds_are_told(tmp_path, caplog):
+    file = persons(tmp_path, "".join(f"{frame},0,0,9,9\n" for frame in range(50)))
+    file.tell_late(30.0)
+    assert not caplog.text
+    file.tell_late(2.0)
+    assert "46 of its 50 moments lie behind the video's end, 2.00 s: are they seconds" in caplog.text
+
+
 def test_tracks_of_some_boxes_are_not_taken(tmp_path, caplog):
     assert persons(tmp_path, "0,1,2,30,40,0.9,7\n1,1,2,30,40,0.9,\n").find(0.0).tracks is None
     assert "some boxes have no track" in caplog.text

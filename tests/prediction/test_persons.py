@@ -65,3 +65,5 @@ def test_a_function_gives_lists_or_arrays():
 def test_a_function_that_gives_no_boxes_is_told(wrong):
     with pytest.raises(ValueError, match="boxes: got .* expected numbers x1 <= x2, y1 <= y2"):
         GivenPersons(lambda time, image: (wrong, [0.5])).find(0.0, IMAGE)
+    with pytest.raises(TypeError, match="the function returned None, expected a pair: boxes"):
+        GivenPersons(lambda time, image: None).find(0.0, IMAGE)

@@ -195,6 +195,10 @@ def test_the_backbone_computes_in_the_precision_of_testing(config, video, tmp_pa
 
 def test_wrong_choices_are_told(config, video, tmp_path):
     predictor = Predictor(stand_in(), detector_weights=str(tmp_path / "none.pth"))
+    with pytest.raises(TypeError, match="video: got ndarray, expected a file, a URL, a camera's number or a `Source`"):
+        predictor(np.zeros((9, 48, 64, 3), np.uint8))
+    with pytest.raises(TypeError, match="boxes: got NoneType, expected head, detector, auto, a file or a function"):
+        predictor(video, boxes=None)
     with pytest.raises(ConfigError, match="this network has no person head"):
         predictor(video, boxes="head")
     with pytest.raises(UserError, match=r"--detector-weights: .*none.pth does not exist.*--boxes FILE"):

@@ -126,7 +126,12 @@ class GivenPersons:
         found = self._find(time, image)
         if isinstance(found, Seen):
             return found
-        boxes, scores = (np.asarray(values, np.float32) for values in found)
+        try:
+            boxes, scores = (np.asarray(values, np.float32) for values in found)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"boxes: the function returned {found!r:.80}, expected a pair: boxes [n, 4] and scores [n]"
+            ) from None
         boxes = boxes.reshape(-1, 4)
         if scores.shape != (len(boxes),):
             raise ValueError(f"boxes: got {len(boxes)} boxes and scores of shape {scores.shape}, expected one for each")

@@ -30,6 +30,7 @@ _FORMS = (
 )
 _SAME = 1e-4  # seconds: times that differ by less are one moment
 _EMPTY_STEP = 1.0  # seconds: moments without persons come at least as often
+_LATE = 1.0  # seconds behind the last frame
 _MOST_TRACK = 2**53
 
 
@@ -93,6 +94,15 @@ class FilePersons:
             filled.append(time)
             last = time
         return filled if end - last <= 2 * step + _SAME else [*filled, last + step]
+
+    def tell_late(self, length: float) -> None:
+        """Warns where most moments lie behind the end of a video of `length` seconds, as numbers of frames do."""
+        late = int((self._times > length + _LATE).sum())
+        if 2 * late > len(self._times):
+            logger.warning(
+                "%s: %d of its %d moments lie behind the video's end, %.2f s: are they seconds, and of this video?",
+                *(self._path, late, len(self._times), length),
+            )
 
     def _has_tracks(self) -> bool:
         """Whether the file tells who is who.

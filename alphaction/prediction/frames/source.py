@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Generator, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Frame(NamedTuple):
     image: np.ndarray
 
 
+@runtime_checkable
 class Source(Protocol):
     """What a run needs to know of a video.
 
@@ -98,12 +99,18 @@ class FileSource:
             self._video.close()
             raise
         self.size, self.fps = (info.height, info.width), info.fps
-        times = self._index.times
-        if not 0 <= start <= times[-1]:
+        if not 0 <= start <= self.length:
             self.close()
-            raise VideoError(f"{path}: asked for the time from {start:g} s on, but it runs from 0 to {times[-1]:.2f} s")
+            raise VideoError(
+                f"{path}: asked for the time from {start:g} s on, but it runs from 0 to {self.length:.2f} s"
+            )
         self.start = start
-        self.end = float(times[-1]) if duration is None else min(float(times[-1]), start + duration)
+        self.end = self.length if duration is None else min(self.length, start + duration)
+
+    @property
+    def length(self) -> float:
+        """Time of the last frame, whatever part is asked for, seconds."""
+        return float(self._index.times[-1])
 
     @property
     def num_frames(self) -> int:
