@@ -7,6 +7,7 @@ import errno
 import io
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
@@ -26,6 +27,7 @@ logger = alike_in_all(logging.getLogger(__name__))
 _CPU_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 # Not the software's fault: a full disk, a folder that was taken away from us.
 _NOT_ALLOWED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
+_SIGPIPE = 13  # the number of the signal, which Windows does not name
 
 OUT_OF_MEMORY = (
     "out of memory. Three settings that help, in this order: a smaller batch (SOLVER.VIDEOS_PER_BATCH, when testing "
@@ -100,17 +102,20 @@ def _run(main: Callable[[], object]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         _fail(str(error), on_terminal=not error.told_elsewhere)
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:  # the name that PyTorch 2.4 knows as well
         _fail(f"{OUT_OF_MEMORY} ({first_line(error)})")
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(128 + _SIGPIPE)
         if error.errno == errno.ENOMEM:
             _fail(f"{OUT_OF_MEMORY} ({first_line(error)})")
         if error.errno not in _NOT_ALLOWED:
             raise
         place = error.filename or "a file of this run"
-        _fail(f"{place}: cannot be read or written ({error.strerror}). The checkpoints that are there are whole.")
+        _fail(f"{place}: cannot be read or written ({error.strerror}). Files from before are whole.")
     except RuntimeError as error:
         if _is_out_of_memory(error):
             _fail(f"{OUT_OF_MEMORY} ({first_line(error)})")
@@ -123,6 +128,18 @@ def _run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         logger.warning("stopped by the keyboard")
         sys.exit(130)
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of what this process prints has gone (`| head`); then nothing more is printed."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # 0: whatever else happens, POLLERR is told
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for the rest of the process)
+    return True
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
