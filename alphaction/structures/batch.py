@@ -5,7 +5,7 @@ Shapes: N clips, T frames of a pathway, H x W pixels (padded), R persons over al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -109,20 +109,7 @@ class ClipBatch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
         """The batch with every tensor the model reads on `device`. Sizes, keys and indices stay as they are."""
 
-        def move(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.to(device, non_blocking=non_blocking)
-
-        return replace(
-            self,
-            slow=move(self.slow),
-            fast=move(self.fast),
-            persons=[boxes.to(device) for boxes in self.persons],
-            regions=[boxes.to(device) for boxes in self.regions],
-            labels=move(self.labels),
-            objects=None if self.objects is None else [boxes.to(device) for boxes in self.objects],
-            annotated=None if self.annotated is None else [boxes.to(device) for boxes in self.annotated],
-            planes=None if self.planes is None else self.planes.to(device, non_blocking),
-        )
+        return self._with_tensors(lambda value: value.to(device, non_blocking=non_blocking))
 
     def split(self, parts: int) -> list[ClipBatch]:
         """The batch in `parts` runs of clips, as equal as can be; fewer where there are fewer clips.
@@ -155,12 +142,29 @@ class ClipBatch:
         )
 
     def pin_memory(self) -> ClipBatch:
-        """Called by the DataLoader (pin_memory=True)."""
+        """Called by the DataLoader (pin_memory=True): all that `to` moves, or the rest would wait for the GPU."""
+        # A clip may be a view of both pathways: strided copies to a GPU would go by way of ordinary memory.
+        return self._with_tensors(lambda value: value.contiguous().pin_memory())
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> ClipBatch:
+        """The batch with every tensor that the model reads changed."""
+
+        def changed(value: Tensor | None) -> Tensor | None:
+            return None if value is None else change(value)
+
+        def boxes(clips: Sequence[Boxes]) -> list[Boxes]:
+            return [Boxes(change(clip.xyxy), clip.size) for clip in clips]
+
         return replace(
             self,
-            slow=None if self.slow is None else self.slow.pin_memory(),
-            fast=None if self.fast is None else self.fast.pin_memory(),
-            planes=None if self.planes is None else self.planes.pin_memory(),
+            slow=changed(self.slow),
+            fast=changed(self.fast),
+            persons=boxes(self.persons),
+            regions=boxes(self.regions),
+            labels=changed(self.labels),
+            objects=None if self.objects is None else boxes(self.objects),
+            annotated=None if self.annotated is None else boxes(self.annotated),
+            planes=None if self.planes is None else replace(self.planes, data=change(self.planes.data)),
         )
 
 

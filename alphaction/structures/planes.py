@@ -89,12 +89,6 @@ class ClipPlanes:
     def __len__(self) -> int:
         return len(self.layouts)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipPlanes:
-        return replace(self, data=self.data.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> ClipPlanes:
-        return replace(self, data=self.data.pin_memory())
-
     def __getitem__(self, clips: slice) -> ClipPlanes:
         """Neighbouring clips; nothing is copied, and the padding stays."""
         start, stop, _ = clips.indices(len(self))

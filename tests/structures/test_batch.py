@@ -1,9 +1,12 @@
 """A batch that is cut into parts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from alphaction.structures import Boxes, ClipBatch, ClipKey
+from alphaction.structures.planes import ClipPlanes
 
 SIZES = [(8, 6), (7, 8), (8, 8), (5, 5), (8, 4)]
 COUNTS = [2, 0, 3, 1, 2]
@@ -51,3 +54,21 @@ def test_parts_of_a_batch_without_fast_pathway_labels_and_objects():
 def test_no_parts():
     with pytest.raises(ValueError, match="parts: got 0, expected 1 or more"):
         batch_of().split(0)
+
+
+def test_all_that_moves_to_a_gpu_is_pinned_and_dense(monkeypatch):
+    """Or copies would wait for the GPU. One clip of a loader without workers is a view of both pathways' frames."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x) or x)
+    frames = torch.zeros(3, 6, 8, 8, dtype=torch.uint8)
+    batch = replace(batch_of(), slow=frames[:, :2].unsqueeze(0), fast=frames[:, 2:].unsqueeze(0))
+    batch = replace(batch, annotated=batch.persons, planes=ClipPlanes(torch.zeros(0, dtype=torch.uint8), [], (8, 8)))
+    kept = batch.pin_memory()
+    assert len(pinned) == 4 + 4 * len(COUNTS)  # clips, planes, labels, and four kinds of boxes per clip
+    assert all(x.is_contiguous() for x in pinned)
+    assert torch.equal(kept.fast, batch.fast) and torch.equal(kept.labels, batch.labels)
+    assert [boxes.size for boxes in kept.regions] == SIZES
+    moved = kept.to("meta", non_blocking=True)
+    tensors = [moved.slow, moved.fast, moved.labels, moved.planes.data]
+    tensors += [boxes.xyxy for each in (moved.persons, moved.regions, moved.objects, moved.annotated) for boxes in each]
+    assert len(tensors) == len(pinned) and {x.device.type for x in tensors} == {"meta"}
