@@ -9,6 +9,7 @@ Shapes: n clips of one geometry, P frames of a clip, H x W pixels of the planes,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from alphaction.structures.batch import ClipBatch, ClipSample, normalize_clips
 from alphaction.structures.planes import ClipPlanes, PlaneLayout
 
 _CPU_FRAMES = 8  # computed at a time: few enough to stay near the processor's cache
-_GPU_FRAMES = 256
+_GPU_PIXELS = 2**24  # of the planes, computed at a time: each takes 50 to 110 bytes on the way, together up to 1.7 GiB
 # Shares of red and blue in luma, by the number of the colour matrix; others are BT.601, as libav takes them.
 _LUMA_SHARES = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 _BT601 = (0.299, 0.114)
@@ -77,8 +78,7 @@ def with_pixels(sample: ClipSample) -> ClipSample:
 
 def _rendered(planes: ClipPlanes) -> Iterator[tuple[int, int, Tensor]]:
     """(clip, its first frame here, pixels float32 [3, frames, h, w] in 0..255) for all frames of all clips."""
-    most = _CPU_FRAMES if planes.data.device.type == "cpu" else _GPU_FRAMES
-    clip = 0
+    most, clip = _frames_at_once(planes), 0
     for run in planes.runs(most):
         luma, chroma = run.stacked()
         for first in range(0, luma.shape[1], most):
@@ -89,6 +89,12 @@ def _rendered(planes: ClipPlanes) -> Iterator[tuple[int, int, Tensor]]:
             for place, layout in enumerate(run.layouts):
                 yield clip + place, first, _oriented(pixels[place], layout).transpose(0, 1)
         clip += len(run)
+
+
+def _frames_at_once(planes: ClipPlanes) -> int:
+    if planes.data.device.type == "cpu":
+        return _CPU_FRAMES
+    return max(1, _GPU_PIXELS // max(math.prod(layout.source) for layout in planes.layouts))
 
 
 def _pixels(luma: Tensor, chroma: Tensor, layouts: Sequence[PlaneLayout]) -> Tensor:
