@@ -74,6 +74,8 @@ def open_run(config_file: str, opts: Sequence[str], *, keys: Sequence[str], log_
             raise
         if connection is not None:
             connection.raise_first(None, step="start")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # else pinned memory and messages take up some of GPU 0, too
         processes = ALONE if connection is None else _group(cfg, device, connection)
         log_file = None if log_name is None else rank_file(pathlib.Path(cfg.OUTPUT_DIR) / log_name, launch.rank)
         setup_logging(log_file, rank=launch.rank)
