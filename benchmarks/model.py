@@ -206,6 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     try:
         device = resolve_device(args.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # events are recorded on the current GPU
         cases = [
             Case(config, args.opts, batch, tuple(args.size), device)
             for config in args.config_file
