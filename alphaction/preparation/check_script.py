@@ -20,17 +20,18 @@ FOUND_ERRORS = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Checks and tells; the exit status: 0 no error, 1 errors, 2 wrong use."""
+    """Checks and tells; the exit status: 0 no error, 1 errors or no such data set, 2 wrong arguments."""
     parser = _parser()
     args = parser.parse_args(arguments)
     names = [*args.names, *args.dataset_name]
     if not names:
         parser.error("name a data set: path/to/dataset.yaml, path/to/dataset.yaml:split, or one of the catalog")
+    if min(args.rows, args.videos, args.pictures) < 0 or not (args.clip_seconds > 0 and 0 <= args.box_thresh <= 1):
+        parser.error(
+            "--rows, --videos and --pictures: expected 0 or more; --clip-seconds: above 0; --box-thresh: 0 to 1"
+        )
     try:
-        split_names(names)
-    except UserError as error:
-        parser.error(str(error))
-    try:
+        split_names(names)  # all of them, before the first is looked into
         with _without_warnings():
             report = check_dataset(
                 names, decode=not args.no_decode, clip_seconds=args.clip_seconds, box_threshold=args.box_thresh
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Says what a data set holds and what is wrong with it, with file and row. docs/DATA_CHECKS.md "
         "explains every message.",
-        epilog="Exit status: 0 no error, 1 errors, 2 wrong use.",
+        epilog="Exit status: 0 no error, 1 errors or no such data set, 2 wrong arguments.",
     )
     parser.add_argument("names", nargs="*", metavar="DATASET", help="path/to/dataset.yaml[:split], or a catalog name")
     parser.add_argument("--dataset-name", action="append", default=[], metavar="NAME", help="the same, as an option")

@@ -178,8 +178,11 @@ def _patience(seconds: float) -> Iterator[None]:
 def _load_weights(model: torch.nn.Module, file: Path, name: str) -> None:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{file}: holds more than numbers, or is damaged; it is not loaded ({_first(error)})") from None
+    except pickle.UnpicklingError:  # PyTorch's own words advise to run what is in the file
+        raise DataError(
+            f"{file}: is no file of weights, or damaged, or holds more than numbers; it is not loaded. Expected names "
+            "and tensors, as torch.save(model.state_dict()) writes them"
+        ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise DataError(f"{file}: cannot be read as weights; was it copied whole? ({_first(error)})") from None
     for key in ("model", "state_dict", "model_state_dict"):

@@ -108,7 +108,7 @@ def _match(
     unmatched = unmatched_names(sources, matched, folder)
     if unmatched and (not options.skip_bad or not matched.footage):
         hint = "" if not matched.footage else ", or leave out their rows with --skip-bad"
-        raise DataError(f"{unmatched}\nRename the videos or mend the names{hint}.")
+        raise DataError(f"{unmatched}\nMend the names or the videos{hint}.")
     return matched, unmatched
 
 

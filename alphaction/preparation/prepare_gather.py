@@ -14,7 +14,7 @@ from alphaction.preparation.prepare_classes import Classes, class_id
 from alphaction.preparation.prepare_evidence import Assumption, count
 from alphaction.preparation.prepare_rows import Table
 from alphaction.preparation.prepare_times import Base, Lengths, settle_times
-from alphaction.preparation.prepare_videos import Footage, Matched, ProbeCache, VideoFolder
+from alphaction.preparation.prepare_videos import NO_SUCH_VIDEO, Footage, Matched, ProbeCache, VideoFolder
 from alphaction.preparation.sources import Fault, Record, Source, some
 
 _SHOWN = 3  # rows named per fault
@@ -113,10 +113,11 @@ def unmatched_names(sources: Sequence[Source], matched: Matched, folder: VideoFo
     ]
     if len(matched.problems) > 20:
         lines.append(f"  ... and {len(matched.problems) - 20} more")
+    if any(problem.startswith(NO_SUCH_VIDEO) for problem in matched.problems.values()):
+        lines.append("Tried: the path below that folder, the file name, the name without ending; upper and lower case.")
     return (
         f"{len(matched.problems)} of {count(len(rows), 'video name')} of the annotations cannot be used with the "
-        f"videos in {folder.root} ({count(len(folder.files), 'video')}):\n" + "\n".join(lines) + "\n"
-        "Tried for each: the path below that folder, the file name, the name without ending, in upper or lower case."
+        f"videos in {folder.root} ({count(len(folder.files), 'video')}):\n" + "\n".join(lines)
     )
 
 
@@ -153,6 +154,7 @@ def _add_group(group: Sequence[Source], job: _Job) -> None:
         corners[boxed], faults = _corners(group[0], with_box, [videos[i] for i in boxed], job, files)
         for reason, rows in faults.items():
             bad |= {boxed[row]: (reason, list(records[boxed[row]].box)) for row in rows.tolist()}
+    names = some(classes.list.names)
     for i, (source, record) in enumerate(pairs):
         video = videos[i]
         unknown = [action for action in record.actions if class_id(action) in classes.unknown]
@@ -160,7 +162,7 @@ def _add_group(group: Sequence[Source], job: _Job) -> None:
         if not 0 <= seconds[i] <= end:
             bad[i] = ("moment outside its video", f"{record.time:g}, the video is {video.info.duration:.2f} s long")
         elif unknown:
-            bad[i] = ("action that is not in the class list", some(unknown))
+            bad[i] = (f"action that is not in the class list ({names})", some(unknown))
         if i in bad:
             result.faults.append(Fault(source.path, record.where, bad[i][0], str(bad[i][1])))
             continue

@@ -25,6 +25,7 @@ from alphaction.preparation.sources import files_below
 from alphaction.utils.atomic import write_text
 
 SAVE_EVERY = 50  # videos
+NO_SUCH_VIDEO = "no such video"
 _EVEN = 1e-4  # seconds: frames as far from an even spacing are evenly spaced
 
 
@@ -75,10 +76,10 @@ class VideoFolder:
         return []
 
     def nearest(self, name: str) -> str:
-        """The most similar names of videos, for messages."""
+        """The most similar names of videos, for messages; "" if none is similar."""
         stems = {path.stem.casefold(): path.name for path in self.files}
         found = get_close_matches(PurePosixPath(name).name.casefold(), list(stems), n=2, cutoff=0.4)
-        return " or ".join(stems[key] for key in found) or "-"
+        return " or ".join(stems[key] for key in found)
 
     def _index(self) -> list[dict[str, list[Path]]]:
         """Names -> files, the more exact kinds of names first; each also in lower case."""
@@ -212,7 +213,8 @@ def match_videos(
             if len(found) > 1:
                 notes.append(f"{name}: {found[0].name} is used, not {', '.join(path.name for path in found[1:])}")
         else:
-            problems[name] = f"no such video; nearest: {folder.nearest(name)}"
+            nearest = folder.nearest(name)
+            problems[name] = NO_SUCH_VIDEO + (f"; nearest: {nearest}" if nearest else "")
     distinct = list(dict.fromkeys(paths.values()))
     try:
         looked = dict(zip(distinct, in_threads(cache.look, distinct, title="Looking into videos"), strict=True))

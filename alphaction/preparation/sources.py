@@ -19,6 +19,8 @@ from alphaction.structures import ClassList
 #: Endings of annotation files.
 ANNOTATION_ENDINGS = (".csv", ".tsv", ".json", ".xml", ".zip")
 _LABELS = re.compile("label|class|action|categor|names", re.IGNORECASE)  # a text with such a name lists classes
+LARGEST = 1e15  # of a time or coordinate: more is a fault of the program that wrote the file
+NO_BOX = f"box that is not four numbers below {LARGEST:.0e}"
 OURS = "prepared.json"  # in a folder that prepare_dataset made
 FORMS = (
     "AVA CSV, a CSV with a header (video,time,x1,y1,x2,y2,action), COCO JSON, AVA JSON, or CVAT XML 1.1 (also its .zip)"
@@ -207,14 +209,14 @@ def read_head(path: Path) -> bytes:
 
 
 def number(value: object) -> float | None:
-    """A finite number from a number or a text; None if it is neither."""
+    """A number below `LARGEST` from a number or a text; None if it is neither."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         result = float(value)
     except ValueError:
         return None
-    return result if abs(result) < 1e15 else None  # not for NaN either
+    return result if abs(result) < LARGEST else None  # not for NaN either
 
 
 def box_of(values: Iterable[object]) -> tuple[float, float, float, float] | None:

@@ -16,7 +16,7 @@ from typing import TextIO
 
 from alphaction.errors import DataError
 from alphaction.formats.ava_columns import COLUMNS, header_columns, parse_time
-from alphaction.preparation.sources import NotAnnotations, Record, Source, box_of, number, some
+from alphaction.preparation.sources import NO_BOX, NotAnnotations, Record, Source, box_of, number, some
 
 _SECONDS = {*COLUMNS["time"], "seconds", "t"}
 _FRAMES = {"frame", "frame_idx", "frame_index", "frame_number", "frame_no", "frame_num"}
@@ -143,7 +143,7 @@ def _add_row(cells: list[str], columns: dict[str, int], source: Source, where: s
     elif not any(box) and not action:
         source.records.append(Record(where, movie, moment, None, ()))
     elif (corners := box_of(box)) is None:
-        source.fault(where, "box that is not four numbers", ",".join(box))
+        source.fault(where, NO_BOX, ",".join(box))
     elif not (actions := tuple(part.strip() for part in re.split(r"[;|]", action) if part.strip())):
         source.fault(where, "box without an action", ",".join(cells))
     else:

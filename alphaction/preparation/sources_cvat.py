@@ -77,6 +77,8 @@ def read_cvat(path: Path, *, actions_from: str = "auto", attributes: Iterable[st
             with path.open("rb") as file:
                 _read(file, reader)
     except (ElementTree.ParseError, zipfile.BadZipFile) as error:
+        if path.suffix.lower() == ".zip":
+            raise DataError(f"{path}: is not a whole zip file ({error})") from None
         raise DataError(f"{path}: is not valid XML ({error})") from None
     _choose_actions(reader)
     return reader.source

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from alphaction.dataset.raw import parse_file_name
 from alphaction.errors import DataError
 from alphaction.formats.label_files import read_classes
-from alphaction.preparation.sources import NotAnnotations, Record, Source, box_of, number, some
+from alphaction.preparation.sources import NO_BOX, NotAnnotations, Record, Source, box_of, number, some
 from alphaction.structures import ClassList
 
 _SECONDS = ("timestamp", "time", "second", "seconds", "frame_time")
@@ -71,7 +71,9 @@ def _load(path: Path) -> dict[str, list[dict]]:
         boxes = isinstance(content, list) and content and isinstance(content[0], dict) and "score" in content[0]
         more = " of boxes with scores: a detector's, for --person-boxes" if boxes else ""
         raise NotAnnotations(f"it holds {keys or f'a {type(content).__name__}'}{more}, not 'images' and 'annotations'")
-    if not isinstance(content.get("images"), list) or not content["images"]:
+    if content.get("images") == []:
+        raise DataError(f"{path}: its list 'images' is empty; export it again, with pictures and boxes")
+    if not isinstance(content.get("images"), list):
         raise DataError(f"{path}: has no list 'images' (its keys: {some(content)})")
     for key in ("images", "annotations"):
         wrong = [entry for entry in content[key] if not isinstance(entry, dict)]
@@ -167,7 +169,7 @@ def _add(entry: dict, where: str, moment: tuple[str, str, float, tuple[int, int]
         return
     box = box_of(entry["bbox"]) if isinstance(entry.get("bbox"), (list, tuple)) else None
     if box is None:
-        source.fault(where, "box that is not four numbers", entry.get("bbox"))
+        source.fault(where, NO_BOX, entry.get("bbox"))
     elif not actions:
         source.fault(where, "box without an action", entry)
     else:

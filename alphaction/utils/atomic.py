@@ -33,7 +33,11 @@ def atomic_write(path: str | os.PathLike[str], *, text: bool = False) -> Iterato
     target = pathlib.Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     # Not tempfile.mkstemp: its files are readable by their owner alone, whatever the umask says.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        error.filename = str(target)  # the name that the user knows
+        raise
     try:
         with _opened(descriptor, text=text) as file:
             yield file

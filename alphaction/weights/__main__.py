@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from alphaction.errors import CheckpointError
 from alphaction.utils.atomic import atomic_write
-from alphaction.weights.download import Download, check_sum, fetch
+from alphaction.weights.download import Download, check_sum, fetch, make_folder
 from alphaction.weights.table import FOLDER, TABLE, PublicWeights, find
 
 if TYPE_CHECKING:
@@ -147,6 +147,11 @@ def _convert(args: argparse.Namespace) -> None:
     from alphaction.engine.inspection.build import network_of
     from alphaction.engine.inspection.report import classes_of, compare
 
+    output = pathlib.Path(args.output)
+    if output.is_dir():
+        raise CheckpointError(f"--output {output}: is a folder; name a file, e.g. {output / 'weights.pth'}")
+    if output.exists() and output.samefile(args.file):
+        raise CheckpointError(f"--output {output}: is the file to read; choose another name")
     contents = read_contents(args.file)
     weights = dict(contents.weights)
     if args.config_file:
@@ -166,7 +171,7 @@ def _convert(args: argparse.Namespace) -> None:
     ours = {name: tensor.clone() for name, tensor in weights.items() if name not in set(foreign)}
     if not ours:
         raise CheckpointError(f"{args.file}: holds no weights that could be converted; see inspect")
-    _write(pathlib.Path(args.output), ours)
+    _write(output, ours)
     print(contents.text())
     if foreign:
         names = ", ".join(map(clean, foreign[:5]))
@@ -177,7 +182,7 @@ def _convert(args: argparse.Namespace) -> None:
 def _write(path: pathlib.Path, weights: dict[str, Tensor]) -> None:
     import torch
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic_write(path) as file:
         torch.save({"model": weights}, file)
 

@@ -61,7 +61,7 @@ def fetch(
     """
     if not wanted.url.startswith(("http://", "https://")):
         raise ValueError(f"url: got {wanted.url!r}, expected http:// or https://")
-    wanted.target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(wanted.target.parent)
     part = wanted.target.with_name(wanted.target.name + ".part")
     with _alone(part):
         for attempt in range(_TRIES):
@@ -83,6 +83,18 @@ def fetch(
             os.fsync(file.fileno())
         os.replace(part, wanted.target)
         _from(part).unlink(missing_ok=True)
+
+
+def make_folder(folder: pathlib.Path) -> None:
+    """Makes a folder with those above it.
+
+    Raises:
+        CheckpointError: one of them is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CheckpointError(f"{folder}: cannot be made, since a file stands in its place or above it") from None
 
 
 def check_sum(path: pathlib.Path, expected: str, *, on_failure: str, delete: bool = False) -> str:

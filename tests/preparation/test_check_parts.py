@@ -146,11 +146,18 @@ def test_status(folder, capsys):
     assert main(["--dataset-name", f"{good}:train", "--no-decode"]) == 0
     bad = put(folder, "v,1,0.1,0.1,0.5,0.5,9\n")
     assert main([bad]) == 1
-    for wrong in ([], [f"{good}:test"], ["no_such_set"], [str(folder / "none.yaml")], [good, "--rows", "x"]):
+    none = str(folder / "none.yaml")
+    missing = {f"{good}:test": "has no split", "no_such_set": "the nearest one is", none: "no such file"}
+    for wrong, words in missing.items():
+        capsys.readouterr()
+        assert main([wrong]) == 1
+        shown = capsys.readouterr()
+        assert shown.err.startswith("error: ") and words in shown.err and not shown.out
+    for wrong in ([], [good, "--rows", "x"], [good, "--pictures", "-1"], [good, "--clip-seconds", "0"]):
         with pytest.raises(SystemExit) as stopped:
             main(wrong)
         assert stopped.value.code == 2
-    assert "the nearest one is" in capsys.readouterr().err
+    assert "--clip-seconds: above 0" in capsys.readouterr().err
 
 
 def test_names_of_splits(folder):

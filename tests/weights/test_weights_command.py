@@ -117,6 +117,17 @@ def test_convert_writes_our_names(tmp_path, capsys):
     assert list(content["model"]) == ["backbone.slow.conv1.weight"] and "zoo" not in content
 
 
+def test_places_that_cannot_be_written_to(tmp_path, capsys):
+    torch.save({"model_state": _small_network()}, tmp_path / "a.pyth")
+    before = (tmp_path / "a.pyth").read_bytes()
+    convert = ["convert", str(tmp_path / "a.pyth"), "--output"]
+    assert "is a folder; name a file" in _fails(capsys, [*convert, str(tmp_path)])
+    assert "is the file to read" in _fails(capsys, [*convert, str(tmp_path / "a.pyth")])
+    assert "a file stands in its place or above it" in _fails(capsys, [*convert, str(tmp_path / "a.pyth" / "b.pth")])
+    assert "a file stands in its place" in _fails(capsys, ["get", "resnet50_v1", "--folder", str(tmp_path / "a.pyth")])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pyth"] and (tmp_path / "a.pyth").read_bytes() == before
+
+
 def test_convert_refuses_what_does_not_fit(tmp_path, capsys):
     torch.save({"model_state": _small_network()}, tmp_path / "a.pyth")
     arguments = ["convert", str(tmp_path / "a.pyth"), "--output", str(tmp_path / "b.pth"), "--config-file"]

@@ -22,19 +22,15 @@ from alphaction.preparation.look.sheet import draw_sheet, film_frames
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draws; the exit status: 0 done, 1 a fault of the data, 2 wrong use."""
+    """Draws; the exit status: 0 done, 1 a fault of the data or no such data set, 2 wrong arguments."""
     parser = _parser()
     args = parser.parse_intermixed_args(arguments)
     if args.num_samples < 1 or args.frames < 1:
         parser.error("--num-samples and --frames: expected at least 1")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        names = split_names([args.dataset_name])
-    except UserError as error:
-        parser.error(str(error))
     written = 0
     try:
-        for short, name in names:
+        for short, name in split_names([args.dataset_name]):
             written += _draw(args, short, name)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -86,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Draws samples of a data set with their boxes and labels: the annotated keyframe beside frames of "
         "the clip as the loader gives it. Persons are green, pooled regions thin, objects blue, padding hatched.",
-        epilog="Exit status: 0 done, 1 a fault of the data, 2 wrong use.",
+        epilog="Exit status: 0 done, 1 a fault of the data or no such data set, 2 wrong arguments.",
     )
     parser.add_argument(
         "--dataset-name", required=True, metavar="NAME", help="path/to/dataset.yaml[:split], or a catalog name"
