@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -26,9 +27,15 @@ _fork.set_forkserver_preload(["torch", "torch.distributed", "alphaction.engine.b
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port for a store that is opened later.
+
+    Not one of those that the system gives to connections: it might give the same one to another program meanwhile.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 class Member:
@@ -77,11 +84,13 @@ def start(code: str, size: int, folder: pathlib.Path, *, own_store: bool = False
     Args:
         own_store: the store of the run lives in a launcher, as with torchrun, instead of process 0.
     """
-    port, launcher = free_port(), None
     if own_store:
         from torch.distributed import TCPStore
 
-        launcher = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+        launcher = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        port = launcher.port
+    else:
+        port, launcher = free_port(), None
     members = [Member(code, rank, size, port, folder, own_store) for rank in range(size)]
     try:
         yield members
@@ -101,6 +110,61 @@ def launch(
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"} | (environment or {})
     line = [sys.executable, "-m", f"torch.distributed.{launcher}", *options, *map(str, command)]
     return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=2 * LIMIT, check=False)
+
+
+# A script or module of this repository as its own process runs it. Data loading processes are forked, too: this
+# process's own start method would load all libraries in each of them.
+_SCRIPT = """
+import multiprocessing, os, runpy, sys
+multiprocessing.set_start_method("fork", force=True)
+os.chdir({root!r})
+sys.path.insert(0, {root!r})
+{before}
+sys.argv = {argv!r}
+if sys.argv[0] == "-m":
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+else:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Script:
+    """A running script, forked like `Member`; what it writes on the two streams is kept apart."""
+
+    def __init__(self, member: Member, errors: pathlib.Path) -> None:
+        self.member = member
+        self._errors = errors
+
+    def ends(self) -> subprocess.CompletedProcess[str]:
+        """How it ended."""
+        status = self.member.ends()
+        return subprocess.CompletedProcess((), status, self.member.text, self._errors.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def script(
+    *command: object, folder: pathlib.Path, before: str = "", stdin: pathlib.Path | str = os.devnull
+) -> Iterator[Script]:
+    """A script of this repository and its arguments, or "-m" and a module; it is ended with the block.
+
+    Args:
+        folder: for what it writes on its streams.
+        before: code that it runs first.
+    """
+    errors = folder / "errors.txt"
+    streams = f"""
+import os
+os.dup2(os.open({str(errors)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
+os.dup2(os.open({str(stdin)!r}, os.O_RDONLY), 0)
+"""
+    with start(streams + code_of(*command, before=before), 1, folder) as [member]:
+        yield Script(member, errors)
+
+
+def code_of(*command: object, before: str = "") -> str:
+    """Code that runs a script of this repository, after `before`; "-m" and a module are possible."""
+    return _SCRIPT.format(root=str(ROOT), before=before, argv=[*map(str, command)])
 
 
 def each(parts: Sequence[str]) -> str:

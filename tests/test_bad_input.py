@@ -5,6 +5,7 @@ import json
 import math
 import re
 
+import process_kit
 import pytest
 import run_kit
 import torch
@@ -407,10 +408,11 @@ def test_damage_that_shows_only_in_decoding(capsys, config, output_dir, damaged)
     assert not any(name.endswith(".pth") for name in left_behind(output_dir))
 
 
-def test_the_script_ends_with_one_line_and_status_1(config, output_dir, damaged):
+def test_the_script_ends_with_one_line_and_status_1(config, output_dir, tmp_path, damaged):
     """In a process of its own; the error is raised in a worker process."""
     options = ("SOLVER.VIDEOS_PER_BATCH", 6, "DATALOADER.NUM_WORKERS", 2, "OUTPUT_DIR", output_dir)
-    ended = run_kit.run("train_net.py", "--config-file", config, *options)
+    with process_kit.script("train_net.py", "--config-file", config, *options, folder=tmp_path) as script:
+        ended = script.ends()
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: data set tiny_train, keyframe street at ")
     assert ended.stderr.count("\n") == 1

@@ -7,7 +7,6 @@ import process_kit
 import pytest
 import run_kit
 import torch
-from run_kit import ROOT
 from torch import nn
 
 from alphaction.engine.trial.report import (
@@ -99,13 +98,16 @@ def test_faults_are_those_of_a_real_run(config, tmp_path, capsys):
 
 
 def test_two_processes_one_table(config, tmp_path):
-    ended = process_kit.launch(
-        ROOT / "train_net.py", "--config-file", config, "--dry-run", "OUTPUT_DIR", tmp_path / "a"
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("ESTIMATE") == 1
-    assert "4 iterations of 2 clips in 2 processes" in row(ended.stdout, "training")
-    assert list(tmp_path.iterdir()) == []
+    texts, folder = tmp_path / "texts", tmp_path / "run"
+    texts.mkdir()
+    command = ["train_net.py", "--config-file", str(config), "--dry-run", "OUTPUT_DIR", str(folder / "a")]
+    folder.mkdir()
+    with process_kit.start(process_kit.code_of(*command), 2, texts) as members:
+        assert [member.ends() for member in members] == [0, 0], members[0].text + members[1].text
+    text = members[0].text + members[1].text
+    assert text.count("ESTIMATE") == 1
+    assert "4 iterations of 2 clips in 2 processes" in row(text, "training")
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+import functools
 import os
 import pathlib
 import pickle
 
 import goldens
 import numpy as np
+import process_kit
 import pytest
 import run_kit
 import torch
@@ -12,6 +14,7 @@ from alphaction.checkpoint import Checkpointer
 from alphaction.checkpoint.__main__ import main
 from alphaction.checkpoint.contents import clean, read_contents
 from alphaction.config import load_config
+from alphaction.engine.inspection import report
 from alphaction.modeling import build_detection_model
 
 CONFIGS = run_kit.ROOT / "config_files"
@@ -77,8 +80,16 @@ def test_what_a_checkpoint_holds(checkpoint, capsys):
     assert "IA_STRUCTURE.STRUCTURE" not in text
 
 
+@pytest.fixture(scope="module")
+def _networks():
+    """The networks of the shipped configurations are built once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "network_of", functools.cache(report.network_of))
+        yield
+
+
 @pytest.mark.parametrize("name", RELEASED)
-def test_each_released_config_fits_its_recorded_weights_only(name, tmp_path, capsys):
+def test_each_released_config_fits_its_recorded_weights_only(name, tmp_path, capsys, _networks):
     path = tmp_path / "weights.pth"
     torch.save(_recorded_state(name), path)
     status, text = _inspect(capsys, path, "--config-folder", CONFIGS)
@@ -168,7 +179,9 @@ def test_clean():
 
 def test_as_a_command(tmp_path):
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": pathlib.PurePosixPath("/"), "b": os.getcwd}))
-    done = run_kit.run("-m", "alphaction.checkpoint", "inspect", tmp_path / "evil.pth")
+    command = ("-m", "alphaction.checkpoint", "inspect", tmp_path / "evil.pth")
+    with process_kit.script(*command, folder=tmp_path) as script:
+        done = script.ends()
     assert done.returncode == 1 and done.stderr.startswith("error: ") and "refused" in done.stderr
     assert "Traceback" not in done.stderr
 
