@@ -6,7 +6,9 @@ import logging
 import math
 from collections.abc import Mapping
 
-logger = logging.getLogger(__name__)
+from alphaction.utils.logging import alike_in_all
+
+logger = alike_in_all(logging.getLogger(__name__))
 
 #: Entry of a checkpoint.
 BEST_MEAN = "best_mean"
@@ -24,16 +26,25 @@ class BestValidation:
         self._mAP = -math.inf
         self._iteration = 0
         self._since = 0
+        self._sets: list[str] = []  # whose mean it is; empty = unknown
 
     def note(self, scores: Mapping[str, float], *, iteration: int) -> bool:
         """Takes in the mAP of each data set; returns whether their mean is the best so far.
 
-        Data sets without ground truth (NaN) do not count; a validation with nothing else is not judged.
+        Data sets without ground truth (NaN) do not count; a validation with nothing else is not judged. With other data
+        sets than before the comparison begins anew.
         """
-        known = [score for score in scores.values() if not math.isnan(score)]
+        known = {name: score for name, score in scores.items() if not math.isnan(score)}
         if not known:
             return False
-        mean = sum(known) / len(known)
+        if self._sets and self._sets != sorted(known):
+            logger.warning(
+                "Validated on %s, but before on %s: the best validation so far does not count any more.",
+                ", ".join(sorted(known)), ", ".join(self._sets),
+            )  # fmt: skip
+            self._mAP = -math.inf
+        self._sets = sorted(known)
+        mean = sum(known.values()) / len(known)
         if mean > self._mAP:
             self._mAP, self._iteration, self._since = mean, iteration, 0
             return True
@@ -57,7 +68,7 @@ class BestValidation:
 
     def state_dict(self) -> dict[str, object]:
         """For a checkpoint."""
-        return {"mAP": self._mAP, "iteration": self._iteration, "since": self._since}
+        return {"mAP": self._mAP, "iteration": self._iteration, "since": self._since, "sets": [*self._sets]}
 
     def load(self, extra: Mapping[str, object]) -> None:
         """Goes on with what the further entries of a resumed checkpoint say; without any nothing is known."""
@@ -65,3 +76,4 @@ class BestValidation:
         if isinstance(saved, Mapping):
             self._mAP, self._iteration = float(saved["mAP"]), int(saved["iteration"])
             self._since = int(saved["since"])
+            self._sets = [str(name) for name in saved.get("sets", ())]

@@ -1,3 +1,4 @@
+import logging
 import math
 
 from alphaction.engine.best import BEST_MEAN, BestValidation
@@ -41,3 +42,16 @@ def test_patience_0_never_ends():
     for iteration in range(1, 50):
         best.note({"a": 0.5}, iteration=iteration)
     assert not best.is_exhausted and math.isclose(best.state_dict()["mAP"], 0.5)
+
+
+def test_validations_on_other_data_sets_are_not_compared(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("alphaction"), "propagate", True)
+    first = BestValidation(patience=1)
+    first.note({"easy": 0.9, "empty": NAN}, iteration=1)
+    second = BestValidation(patience=1)
+    second.load({BEST_MEAN: first.state_dict()})
+    assert second.note({"hard": 0.2, "easy": 0.6}, iteration=2) and not second.is_exhausted
+    assert "Validated on easy, hard, but before on easy: the best validation so far does not count" in caplog.text
+    assert not second.note({"easy": 0.6, "hard": 0.2}, iteration=3)
+    assert second.describe() == "mean mAP 0.4000 at iteration 2, 1 validation ago"
+    assert len(caplog.records) == 1
