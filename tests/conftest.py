@@ -1,5 +1,6 @@
 import os
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -12,7 +13,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch  # noqa: E402
 
+import alphaction.utils.script_start  # noqa: E402, F401 (changes what Ctrl-C does, once: not amid the tests)
+
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where pytest was started with nohup or &
 # The same examples in every run, however slow the machine is; `--hypothesis-profile=default` draws others.
 settings.register_profile(
     "same", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from run_kit import ROOT
 
@@ -61,10 +61,14 @@ class Member:
 
     def says(self, words: str) -> None:
         """Waits until it has written `words`."""
+        self.until(lambda: words in self.text)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Waits until this is so."""
         until = time.monotonic() + LIMIT
-        while words not in self.text:
-            assert time.monotonic() < until, f"{words!r} did not come: {self.text}"
-            assert self.process.is_alive() or words in self.text, self.text
+        while not condition():
+            assert time.monotonic() < until, f"what was waited for did not come: {self.text}"
+            assert self.process.is_alive() or condition(), self.text
             time.sleep(0.02)
 
     def kill(self, number: int = signal.SIGKILL) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import math
-import os
 import re
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import process_kit
 import pytest
 import run_kit
 import torch
@@ -35,6 +36,27 @@ def finished(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "finished"
     run_kit.train(config, folder, tensorboard=True)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def launched(config, finished, tmp_path_factory):
+    """How commands as users type them ended, and their folders: they run one after the other beside the other tests."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("torchrun", "launch", "elsewhere")}
+    given = ("--config-file", config)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1", "train_net.py", *given)
+    launch = ("-m", "torch.distributed.launch", "--nproc_per_node=1", f"--master_port={process_kit.free_port()}")
+    weight = ("MODEL.WEIGHT", finished / "model_final.pth")
+    with ThreadPoolExecutor(1) as beside:
+        runs = {
+            "torchrun": beside.submit(run_kit.run, *torchrun, "--skip-final-test", "OUTPUT_DIR", folders["torchrun"]),
+            "launch": beside.submit(
+                run_kit.run, *launch, "test_net.py", *given, *weight, "OUTPUT_DIR", folders["launch"]
+            ),
+            "elsewhere": beside.submit(
+                run_kit.run, ROOT / "test_net.py", *given, "OUTPUT_DIR", "here", cwd=folders["elsewhere"]
+            ),
+        }
+        yield lambda name: (runs[name].result(), folders[name])
 
 
 def checkpoint(path):
@@ -172,7 +194,7 @@ def test_a_longer_run_goes_on_where_the_first_ended(config, finished, tmp_path):
 
 # A process that is killed in the middle of iteration 4, after the checkpoint and the validation of iteration 2.
 KILLED = """
-import os, runpy, signal, sys
+import os, signal
 from alphaction.engine.step import TrainStep
 step = TrainStep.__call__
 def killed_step(*args, **options):
@@ -180,14 +202,14 @@ def killed_step(*args, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(*args, **options)
 TrainStep.__call__ = killed_step
-sys.argv[0] = "train_net.py"
-runpy.run_path("train_net.py", run_name="__main__")
 """
 
 
 def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(config, finished, tmp_path):
     folder = tmp_path / "killed"
-    ended = run_kit.run("-c", KILLED, "--config-file", config, "OUTPUT_DIR", folder)
+    command = ("train_net.py", "--config-file", config, "OUTPUT_DIR", folder)
+    with process_kit.script(*command, folder=tmp_path, before=KILLED) as script:
+        ended = script.ends()
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert (folder / "last_checkpoint").read_text().strip() == "model_0000002.pth"
     run_kit.train(config, folder)
@@ -312,17 +334,14 @@ def test_resuming_with_another_schedule(config, finished, tmp_path):
     assert rates(tmp_path / "adjusted", adjust_lr=True) == pytest.approx([0.5, 0.5])
 
 
-def test_torchrun_with_one_process(config, finished, tmp_path):
-    command = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1", "train_net.py")
-    ended = run_kit.run(*command, "--config-file", config, "--skip-final-test", "OUTPUT_DIR", tmp_path)
+def test_torchrun_with_one_process(finished, launched):
+    ended, folder = launched("torchrun")
     assert ended.returncode == 0, ended.stderr
-    assert same_weights(tmp_path / "model_final.pth", finished / "model_final.pth")
+    assert same_weights(folder / "model_final.pth", finished / "model_final.pth")
 
 
-def test_torch_distributed_launch_with_one_process(config, finished, tmp_path):
-    launch = ("-m", "torch.distributed.launch", "--nproc_per_node=1", f"--master_port={29000 + os.getpid() % 900}")
-    weight = ("MODEL.WEIGHT", finished / "model_final.pth", "OUTPUT_DIR", tmp_path)
-    ended = run_kit.run(*launch, "test_net.py", "--config-file", config, *weight)
+def test_torch_distributed_launch_with_one_process(finished, launched):
+    ended, _ = launched("launch")
     assert ended.returncode == 0, ended.stderr
     table = re.search(r"mAP@0\.5 = ([\d.]+)", ended.stdout)
     final = json.loads((finished / "inference/tiny_val/metrics.json").read_text())
@@ -394,9 +413,9 @@ def test_the_guides_catalog_entry_works(folders, config):
     assert np.isfinite(metrics["mAP"])
 
 
-def test_the_scripts_start_from_any_folder(config, tmp_path):
+def test_the_scripts_start_from_any_folder(launched):
     """The package is installed or beside the script: the working directory is the user's."""
-    ended = run_kit.run(ROOT / "test_net.py", "--config-file", config, "OUTPUT_DIR", "here", cwd=tmp_path)
+    ended, folder = launched("elsewhere")
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: there are no weights to test") and sys.executable not in ended.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert [path.name for path in folder.iterdir()] == ["here"]

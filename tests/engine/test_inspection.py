@@ -80,16 +80,12 @@ def test_what_a_checkpoint_holds(checkpoint, capsys):
     assert "IA_STRUCTURE.STRUCTURE" not in text
 
 
-@pytest.fixture(scope="module")
-def _networks():
-    """The networks of the shipped configurations are built once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "network_of", functools.cache(report.network_of))
-        yield
+network_of = functools.cache(report.network_of)
 
 
 @pytest.mark.parametrize("name", RELEASED)
-def test_each_released_config_fits_its_recorded_weights_only(name, tmp_path, capsys, _networks):
+def test_each_released_config_fits_its_recorded_weights_only(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(report, "network_of", network_of)  # the networks of the shipped files are built once
     path = tmp_path / "weights.pth"
     torch.save(_recorded_state(name), path)
     status, text = _inspect(capsys, path, "--config-folder", CONFIGS)

@@ -4,13 +4,12 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from fractions import Fraction
 
 import av
 import numpy as np
+import process_kit
 import pytest
 import run_kit
 from prediction_kit import save_network
@@ -271,11 +270,9 @@ def test_places_that_cannot_be_written_are_told_first(place, tmp_path, capsys):
 def test_a_pipe_is_read_as_it_comes(place, tmp_path):
     video = write_video(tmp_path / "v.mkv", numbered_frames(40, height=48, width=64))
     arguments = ["--weights", place / "model_final.pth", "--video", "-", "--output", tmp_path / "out"]
-    command = [sys.executable, ROOT / "predict.py", *arguments, "--boxes", place / "boxes.csv", "--detect-rate", "5"]
-    with open(video, "rb") as file:
-        done = subprocess.run(
-            list(map(str, command)), stdin=file, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
-        )
+    command = ("predict.py", *arguments, "--boxes", place / "boxes.csv", "--detect-rate", "5")
+    with process_kit.script(*command, folder=tmp_path, stdin=video) as script:
+        done = script.ends()
     assert done.returncode == 0, done.stderr
     _, moments = read_detections(tmp_path / "out" / "detections.jsonl")
     assert len(moments) == 8
@@ -288,27 +285,14 @@ def test_interrupted_files_are_whole(place, tmp_path):
     )
     (tmp_path / "boxes.csv").write_text("".join(f"{i / 10:.1f},4,6,27,41,0.9\n" for i in range(1200)))
     arguments = ["--weights", place / "model_final.pth", "--video", video, "--output", tmp_path / "out"]
-    command = [
-        sys.executable,
-        ROOT / "predict.py",
-        *arguments,
-        "--boxes",
-        tmp_path / "boxes.csv",
-        "--detect-rate",
-        "10",
-    ]
-    run = subprocess.Popen(
-        list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    command = ("predict.py", *arguments, "--boxes", tmp_path / "boxes.csv", "--detect-rate", "10")
     lines = tmp_path / "out" / "detections.jsonl"
-    end = time.monotonic() + 120
-    while time.monotonic() < end and not (lines.exists() and lines.read_text().count("\n") > 20):
-        time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    out, err = run.communicate(timeout=120)
-    assert run.returncode == 130 and "Traceback" not in err, err
-    assert "stopped; what is written so far is whole" in out
+    with process_kit.script(*command, folder=tmp_path) as script:
+        script.member.until(lambda: lines.exists() and lines.read_text().count("\n") > 20)
+        script.member.kill(signal.SIGINT)
+        ended = script.ends()
+    assert ended.returncode == 130 and "Traceback" not in ended.stderr, ended.stderr
+    assert "stopped; what is written so far is whole" in ended.stdout
     _, moments = read_detections(lines)
     assert 20 <= len(moments) < 1200
     last = frames_of(tmp_path / "out" / "annotated.mp4")
