@@ -51,7 +51,8 @@ def test_the_commands_run(tmp_path, monkeypatch, capsys):
     ]
     assert "stand" in told["tools/prepare_dataset.py"] and "walk" in told["tools/prepare_dataset.py"]
     assert "mAP@0.5" in told["test_net.py"]
-    for path in ("report.html", "data/output/my/model_final.pth", "data/output/my/inference/my_val/metrics.json"):
+    results = "data/output/street"
+    for path in ("report.html", f"{results}/model_final.pth", f"{results}/inference/street_val/metrics.json"):
         assert (tmp_path / path).is_file(), path
     assert list((tmp_path / "look").rglob("*.jpg")) or list((tmp_path / "look").rglob("*.png"))
 

@@ -1,4 +1,4 @@
-"""Makes what docs/TUTORIAL.md begins with: python tools/make_example.py --output my"""
+"""Makes what docs/TUTORIAL.md begins with: python tools/make_example.py --output street"""
 
 from __future__ import annotations
 

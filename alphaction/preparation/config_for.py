@@ -45,6 +45,8 @@ def generate_config(
     """
     wishes.check()
     path = Path(output)
+    if path.is_dir():
+        raise DataError(f"--output {path}: is a folder; name a file, e.g. {path / 'config.yaml'}")
     if path.exists() and not force:
         raise DataError(f"--output {path}: exists already. To replace it: --force")
     resolved = _read(train)

@@ -179,6 +179,11 @@ def make_plan(facts: Facts) -> Plan:
     )
 
 
+def output_dir(facts: Facts) -> str:
+    """OUTPUT_DIR of the configuration."""
+    return f"data/output/{facts.name}"
+
+
 def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
     """The configuration as a YAML text; `command` is what made it."""
     train = f"python train_net.py --config-file {facts.config}"
@@ -203,7 +208,7 @@ def config_text(facts: Facts, plan: Plan, *, command: str) -> str:
         f"  VIDEOS_PER_BATCH: {plan.batch}",
         *_box_lines(facts),
         "  ACTION_THRESH: 0.0 # keep every score",
-        f'OUTPUT_DIR: "data/output/{facts.name}"',
+        f'OUTPUT_DIR: "{output_dir(facts)}"',
     ]
     return "\n".join(lines) + "\n"
 

@@ -22,7 +22,7 @@ from torchvision.models import detection, get_model, get_model_weights, list_mod
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from alphaction.config.names import nearest
-from alphaction.errors import ConfigError, DataError
+from alphaction.errors import ConfigError, DataError, first_line
 from alphaction.utils.device import resolve_device
 
 DEFAULT_DETECTOR = "fasterrcnn_resnet50_fpn_v2"
@@ -184,7 +184,7 @@ def _load_weights(model: torch.nn.Module, file: Path, name: str) -> None:
             "and tensors, as torch.save(model.state_dict()) writes them"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{file}: cannot be read as weights; was it copied whole? ({_first(error)})") from None
+        raise DataError(f"{file}: cannot be read as weights; was it copied whole? ({first_line(error)})") from None
     for key in ("model", "state_dict", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -205,7 +205,3 @@ def _load_weights(model: torch.nn.Module, file: Path, name: str) -> None:
         told = [f"lacks {len(missing)} parameters ({missing[0]})"] if missing else []
         told += [f"has {len(unexpected)} others ({unexpected[0]})"] if unexpected else []
         raise DataError(f"{file}: is of another detector than {name}: {' and '.join(told)}. Name it with --detector")
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

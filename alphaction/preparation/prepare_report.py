@@ -9,7 +9,7 @@ from pathlib import Path
 
 import alphaction
 from alphaction.errors import ConfigError
-from alphaction.preparation.config_writer import BODIES, Facts, Machine, Plan
+from alphaction.preparation.config_writer import BODIES, Facts, Machine, Plan, output_dir
 from alphaction.preparation.prepare_classes import Classes
 from alphaction.preparation.prepare_evidence import Assumption, count
 from alphaction.preparation.prepare_gather import Gathered, describe_faults
@@ -176,6 +176,11 @@ def report(made: Collected, facts: Facts, plan: Plan, output: Path) -> str:
 def advice(facts: Facts, plan: Plan) -> list[str]:
     """What stands between the user and a run that learns."""
     lines = []
+    if Path(output_dir(facts), "last_checkpoint").is_file():
+        lines.append(
+            f"  {output_dir(facts)} holds an earlier run, which train_net.py would continue: move that folder away, or "
+            "give config.yaml another OUTPUT_DIR."
+        )
     weights = facts.weights or BODIES[plan.body].weights
     if not facts.from_scratch and not Path(weights).is_file():
         link = BODIES[plan.body].link

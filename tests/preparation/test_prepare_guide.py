@@ -39,7 +39,8 @@ def test_create_annotations_writes_the_guides_form(videos, tmp_path):
     assert written(tmp_path / "out") == expected()
 
 
-def test_a_configuration_for_a_set_that_is_there(videos, tmp_path):
+def test_a_configuration_for_a_set_that_is_there(videos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     run(tmp_path, videos, plain_csv(tmp_path), from_scratch=True)
     dataset, output = tmp_path / "out" / "dataset.yaml", tmp_path / "config.yaml"
     names = {"train": f"{dataset}:train", "val": f"{dataset}:val", "output": str(output)}
@@ -50,6 +51,13 @@ def test_a_configuration_for_a_set_that_is_there(videos, tmp_path):
     assert ours == yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     with pytest.raises(DataError, match="exists already. To replace it: --force"):
         generate_config(**names, wishes=wishes, command="generate", machine=LAPTOP)
+    with pytest.raises(DataError, match="is a folder; name a file"):
+        generate_config(**(names | {"output": str(tmp_path)}), wishes=wishes, command="generate", force=True)
+    assert "holds an earlier run" not in report
+    (tmp_path / "data" / "output" / "out").mkdir(parents=True)
+    (tmp_path / "data" / "output" / "out" / "last_checkpoint").write_text("model_final.pth")
+    again = generate_config(**names, wishes=wishes, command="generate", machine=LAPTOP, force=True)
+    assert "data/output/out holds an earlier run, which train_net.py would continue" in again
 
 
 def test_their_command_lines(videos, tmp_path, monkeypatch, capsys):
