@@ -63,6 +63,19 @@ def resolve_device(name: str, *, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", index)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU computes in bfloat16; True for the processor.
+
+    Not `torch.cuda.is_bf16_supported()`, which by default also says yes to GPUs older than Ampere: they only imitate
+    it, slowly, and cuDNN has no such convolutions for them.
+    """
+    import torch
+
+    if device.type != "cuda" or torch.version.hip is not None:
+        return True
+    return torch.cuda.get_device_properties(device).major >= 8
+
+
 def _why_no_gpu() -> str:
     import torch
 

@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from alphaction.errors import ConfigError
-from alphaction.utils.device import is_device_name, resolve_device
+from alphaction.utils.device import has_bfloat16, is_device_name, resolve_device
 
 
 @pytest.fixture
@@ -72,3 +74,11 @@ def test_too_few_gpus(gpus):
     gpus(1)
     with pytest.raises(ConfigError, match="sees only cuda:0 on this machine"):
         resolve_device("cuda:1")
+
+
+@pytest.mark.parametrize(("major", "expected"), [(7, False), (8, True), (9, True)])
+def test_gpus_before_ampere_only_imitate_bfloat16(monkeypatch, major, expected):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+    assert has_bfloat16(torch.device("cuda", 0)) is expected
+    assert has_bfloat16(torch.device("cpu"))

@@ -19,6 +19,7 @@ from alphaction.errors import ConfigError
 from alphaction.modeling import action_groups, build_postprocess
 from alphaction.modeling.detector import ActionDetector
 from alphaction.structures import FeatureMemory, MemorySpan, Predictions
+from alphaction.utils.device import has_bfloat16
 from alphaction.utils.distributed import ALONE, Processes
 from alphaction.utils.watch import note
 
@@ -26,7 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 class Tester:
-    """Runs the model over a data set and evaluates what it said."""
+    """Runs the model over a data set and evaluates what it said.
+
+    Args:
+        facts: for the report of a test.
+
+    Raises:
+        ConfigError: the device cannot compute as TEST.PRECISION says.
+    """
 
     def __init__(
         self,
@@ -37,10 +45,6 @@ class Tester:
         facts: ReportFacts | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        """
-        Args:
-            facts: for the report of a test.
-        """
         check_test_precision(cfg.TEST.PRECISION, device)
         self._cfg = cfg
         self._facts = facts or ReportFacts()
@@ -97,27 +101,16 @@ class Tester:
         cfg, processes = self._cfg, self._processes
         loader = build_loader(cfg, dataset, train=False, rank=processes.rank, world_size=processes.size)
         memory = build_memory(cfg, self._model, dataset, self._device, processes=processes)
-        if memory is None:
-            share = predict(
-                self._model,
-                loader,
-                self._postprocess,
-                self._device,
-                finds_persons=dataset.finds_persons,
-                processes=processes,
-                should_stop=should_stop,
-            )
-        else:
-            share = predict_with_memory(
-                self._model,
-                loader,
-                self._postprocess,
-                self._device,
-                memory=memory,
-                finds_persons=dataset.finds_persons,
-                processes=processes,
-                should_stop=should_stop,
-            )
+        passes = predict if memory is None else partial(predict_with_memory, memory=memory)
+        share = passes(
+            self._model,
+            loader,
+            self._postprocess,
+            self._device,
+            finds_persons=dataset.finds_persons,
+            processes=processes,
+            should_stop=should_stop,
+        )
         predictions = gathered(share, processes)
         note(f"evaluation of {dataset.name}")
         return predictions
@@ -165,7 +158,7 @@ def check_test_precision(name: str, device: torch.device, *, what: str = "Tests 
         raise ConfigError(
             "TEST.PRECISION: got float16, in which processors compute more slowly; expected bfloat16 or float32"
         )
-    if name == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if name == "bfloat16" and not has_bfloat16(device):
         raise ConfigError(
             f"TEST.PRECISION: got bfloat16, which {torch.cuda.get_device_name(device)} cannot do; expected float16 or "
             "float32"

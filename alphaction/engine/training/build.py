@@ -27,6 +27,7 @@ from alphaction.modeling import build_criterion, build_detection_model, build_pe
 from alphaction.modeling.detector import ActionDetector
 from alphaction.solver import AveragedWeights, build_averaged, build_optimizer, build_scaler, build_scheduler
 from alphaction.solver.lr_schedule import WarmupSchedule
+from alphaction.utils.device import has_bfloat16
 from alphaction.utils.distributed import Processes
 from alphaction.utils.logging import alike_in_all
 from alphaction.utils.seed import seed_rank
@@ -121,7 +122,7 @@ def build_parts(cfg: CfgNode, model: nn.Module, device: torch.device) -> dict[st
     Raises:
         ConfigError: the device cannot compute in this precision.
     """
-    if _autocast(cfg) is torch.bfloat16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if _autocast(cfg) is torch.bfloat16 and not has_bfloat16(device):
         raise ConfigError(
             f"SOLVER.PRECISION: got bfloat16, which {torch.cuda.get_device_name(device)} cannot do; expected float16 "
             "or float32"
