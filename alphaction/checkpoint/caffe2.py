@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alphaction.errors import CheckpointError
+from alphaction.errors import CheckpointError, first_line
 
 _PLAIN_DTYPE = re.compile(r"[biufSU]\d{1,3}")
 _NUMBERS = "biuf"
@@ -100,8 +100,9 @@ def read_pickle(path: pathlib.Path) -> Caffe2Weights:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(f"{path}: the file is damaged, or no pickle of numpy arrays ({reason})") from error
+        raise CheckpointError(
+            f"{path}: the file is damaged, or no pickle of numpy arrays ({first_line(error)})"
+        ) from error
     return _arrays(content, path)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from alphaction.errors import UserError
+from alphaction.errors import UserError, first_line
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,7 +60,7 @@ def read_yaml_mapping(path: str | os.PathLike[str], *, what: str, error: type[Us
         where = f", line {mark.line + 1}" if mark else ""
         raise error(f"{name}{where}: not valid YAML: {fault.problem or fault.context}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as fault:
-        raise error(f"{name}: not valid YAML: {str(fault).splitlines()[0]}") from None
+        raise error(f"{name}: not valid YAML: {first_line(fault)}") from None
     except RecursionError:
         raise error(f"{name}: not valid YAML: nested too deeply") from None
     if content is None:

@@ -18,7 +18,7 @@ from alphaction.dataset.clip_canvas import PlaneCanvas, RgbCanvas
 from alphaction.dataset.sampling import ClipSampling
 from alphaction.dataset.transforms import Augmentation, ClipTransform, pathways
 from alphaction.dataset.video_cache import shared_cache
-from alphaction.dataset.video_io import ClipRequest, VideoSource, WholeVideo, visit_clips
+from alphaction.dataset.video_io import ClipRequest, VideoSource, place_of, visit_clips
 from alphaction.errors import VideoError
 from alphaction.structures.planes import ClipPlanes
 
@@ -60,7 +60,7 @@ def read_clips(
     """The clips in the order of `jobs`; for one that cannot be read the VideoError or OSError that says why."""
     videos: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
-        videos.setdefault(_name(job.source), []).append(place)
+        videos.setdefault(place_of(job.source), []).append(place)
     done: dict[int, FinishedClip | Exception] = {}
     for places in videos.values():
         try:
@@ -75,10 +75,6 @@ def read_clips(
             except (VideoError, OSError) as error:
                 done[place] = error
     return [done[place] for place in range(len(jobs))]
-
-
-def _name(source: VideoSource) -> str:
-    return source.path if isinstance(source, WholeVideo) else source.folder
 
 
 def _read(

@@ -81,6 +81,11 @@ class SecondFiles:
 VideoSource = WholeVideo | SecondFiles
 
 
+def place_of(source: VideoSource) -> str:
+    """The file or folder."""
+    return source.path if isinstance(source, WholeVideo) else source.folder
+
+
 @dataclass(frozen=True)
 class ClipRequest:
     """The frames of one clip, and who takes them.
@@ -178,11 +183,10 @@ class _Taker:
     def take(self, places: np.ndarray, frame: av.VideoFrame) -> None:
         size = shown_size(frame)
         if self.size not in (size, (0, 0)):
-            source = self.request.source
             both = ", ".join(sorted(f"{width} x {height}" for height, width in (self.size, size)))
             raise VideoError(
-                f"{source.path if isinstance(source, WholeVideo) else source.folder}: frames around "
-                f"{self.request.key_time:g} s differ in size ({both}); expected one size per video"
+                f"{place_of(self.request.source)}: frames around {self.request.key_time:g} s differ in size ({both}); "
+                "expected one size per video"
             )
         self.size = size
         self.request.receive(places, frame)

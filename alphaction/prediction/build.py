@@ -24,7 +24,7 @@ from alphaction.config.other_projects import warn_if_unlike
 from alphaction.dataset.build import clip_sampling
 from alphaction.dataset.transforms import ClipTransform
 from alphaction.engine.testing.build import check_test_precision
-from alphaction.errors import CheckpointError, ConfigError
+from alphaction.errors import CheckpointError, ConfigError, first_line
 from alphaction.formats.label_files import ClassSource, read_classes
 from alphaction.modeling import action_groups, build_detection_model, build_postprocess
 from alphaction.modeling.detector import ActionDetector
@@ -44,7 +44,7 @@ def build_network(
     options: Sequence[object] = (),
     batch_size: int | None = None,
 ) -> tuple[Network, CfgNode]:
-    """The network of a checkpoint, ready to predict, and the configuration that it was built from.
+    """The network of a checkpoint and the configuration that it was built from.
 
     Args:
         checkpoint: weight file; None: of `config` as a test takes it: MODEL.WEIGHT of `options`, else what
@@ -71,7 +71,6 @@ def build_network(
     cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES = len(class_list)
     validate(cfg)
     place = resolve_device(cfg.MODEL.DEVICE)
-    check_test_precision(cfg.TEST.PRECISION, place, what="Predictions")
     box_threshold = cfg.TEST.BOX_THRESH
     cfg.TEST.BOX_THRESH = 0.0  # the person head tells all that it sees: a run leaves out as it is told
     cfg.freeze()
@@ -80,6 +79,16 @@ def build_network(
     warn_if_unlike(cfg, str(content.get("zoo", "")), source=path, with_head=True)
     network = _network(cfg, model.to(place).eval(), class_list, place, batch_size)
     return replace(network, source=str(path), box_threshold=box_threshold), cfg
+
+
+def ready_to_predict(network: Network, cfg: CfgNode) -> Network:
+    """The network, if its device can compute in TEST.PRECISION.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    check_test_precision(cfg.TEST.PRECISION, network.device, what="Predictions")
+    return network
 
 
 def _network(
@@ -150,10 +159,8 @@ def _own_config(content: Mapping[str, object], path: pathlib.Path, options: Sequ
     advice = "Give the configuration: --config-file FILE.yaml"
     try:
         tree = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: its configuration cannot be read ({str(error).splitlines()[0]}). {advice}"
-        ) from None
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its configuration cannot be read ({first_line(error)}). {advice}") from None
     if not isinstance(tree, Mapping):
         raise CheckpointError(f"{path}: its configuration is no YAML mapping. {advice}")
     cfg = get_cfg()

@@ -140,6 +140,14 @@ def test_what_a_checkpoint_lacks_is_said(config, tmp_path, change, message):
         Predictor.from_checkpoint(checkpoint)
 
 
+@pytest.mark.parametrize("text", ["SOLVER: [", "SOLVER: 2020-99-99", "SOLVER: !!int x"])
+def test_a_checkpoint_with_a_spoiled_configuration_is_refused(tmp_path, text):
+    checkpoint = tmp_path / "model.pth"
+    torch.save({"model": {"weight": torch.zeros(1)}, "config": text}, checkpoint)
+    with pytest.raises(UserError, match=r"its configuration cannot be read \(.+\)\. Give .* --config-file"):
+        Predictor.from_checkpoint(checkpoint)
+
+
 def test_what_a_checkpoint_lacks_can_be_given(config, video, tmp_path):
     checkpoint = save_network(tmp_path, config, names=(), with_config=False)
     names = tmp_path / "names.txt"
