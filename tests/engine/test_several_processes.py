@@ -1,8 +1,10 @@
 """Training and testing with two real processes, as users start them and with faults in one of them."""
 
+import functools
 import json
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import process_kit
@@ -46,17 +48,26 @@ def config(dataset):
 
 
 @pytest.fixture(scope="module")
-def finished(config, tmp_path_factory):
-    """The folder and the output of a run with the guide's launcher."""
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    ended = process_kit.launch("train_net.py", "--config-file", config, "OUTPUT_DIR", folder, launcher="launch")
-    assert ended.returncode == 0, ended.stderr
-    return folder, ended
+def weights(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    run_kit.train(config, folder, skip_final_test=True, skip_validation=True)
+    return folder / "model_final.pth"
 
 
-@pytest.fixture(scope="module")
-def weights(finished):
-    return finished[0] / "model_final.pth"
+@pytest.fixture(scope="module", autouse=True)
+def launched(config, weights, tmp_path_factory):
+    """How a training with the guide's launcher and a test with torchrun ended, and their folders.
+
+    They run one after the other beside the tests that need no launcher.
+    """
+    folders = {name: tmp_path_factory.mktemp("runs") / name for name in ("launch", "run")}
+    given = ("--config-file", config, "OUTPUT_DIR")
+    more = ("MODEL.WEIGHT", weights, "TEST.VIDEOS_PER_BATCH", 2)
+    start = functools.partial(process_kit.launch, "train_net.py", *given, folders["launch"], launcher="launch")
+    again = functools.partial(process_kit.launch, "test_net.py", *given, folders["run"], *more, launcher="run")
+    with ThreadPoolExecutor(1) as beside:
+        runs = {"launch": beside.submit(start), "run": beside.submit(again)}
+        yield lambda name: (folders[name], runs[name].result())
 
 
 def trained(config, folder, *opts, change=""):
@@ -75,42 +86,6 @@ def ended(members):
 
 def predictions(folder):
     return load_predictions(folder / "inference/tiny_train/predictions.pth")
-
-
-def test_a_run_of_two_processes_leaves_one_set_of_files(finished):
-    folder, _ = finished
-    names = {path.name for path in folder.iterdir()}
-    assert {"log.txt", "log_rank1.txt", "config.yaml", "metrics.jsonl", "model_final.pth", "last_checkpoint"} <= names
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["iteration"] for line in lines if "loss_action" in line] == [1, 2, 3, 4]
-    assert [line["iteration"] for line in lines if "tiny_train_mAP_0.5IOU" in line] == [2, 4]
-
-
-def test_every_process_has_its_log(finished):
-    folder, run = finished
-    first, second = ((folder / name).read_text() for name in ("log.txt", "log_rank1.txt"))
-    for log in (first, second):
-        assert "iteration 4/4" in log and " ERROR: " not in log
-    assert "Process 1 of 2, device cpu" in second
-    assert "Saved " in first and "Saved " not in second
-    # The terminal shows every line once, and no complaint about how the processes ended.
-    assert run.stdout.count("iteration 4/4") == 1
-    assert "destroy_process_group" not in run.stderr and "Traceback" not in run.stderr
-
-
-def test_torchrun_tests_as_one_process_does(config, weights, tmp_path):
-    """Byte for byte, with as many clips per process and batch."""
-    ours, alone = tmp_path / "two", tmp_path / "one"
-    line = ("--config-file", config, "MODEL.WEIGHT", weights, "TEST.VIDEOS_PER_BATCH", 2, "OUTPUT_DIR", ours)
-    run = process_kit.launch("test_net.py", *line, launcher="run")
-    assert run.returncode == 0, run.stderr
-    run_kit.test(config, alone, "MODEL.WEIGHT", weights, "TEST.VIDEOS_PER_BATCH", 1)
-    results = alone / "inference/tiny_train"
-    for path in results.rglob("*.*"):
-        if path.name == "report.html":  # has the date
-            continue
-        assert (ours / "inference/tiny_train" / path.relative_to(results)).read_bytes() == path.read_bytes(), path.name
-    assert (ours / "test_log.txt").exists() and (ours / "test_log_rank1.txt").exists()
 
 
 def test_a_batch_that_cannot_be_divided(config, tmp_path):
@@ -249,3 +224,39 @@ def test_synchronised_batch_norms_keep_the_names_of_the_weights(config):
     converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in converted.modules())
     assert {name: value.shape for name, value in converted.state_dict().items()} == before
+
+
+def test_a_run_of_two_processes_leaves_one_set_of_files(launched):
+    folder, ended = launched("launch")
+    assert ended.returncode == 0, ended.stderr
+    names = {path.name for path in folder.iterdir()}
+    assert {"log.txt", "log_rank1.txt", "config.yaml", "metrics.jsonl", "model_final.pth", "last_checkpoint"} <= names
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "loss_action" in line] == [1, 2, 3, 4]
+    assert [line["iteration"] for line in lines if "tiny_train_mAP_0.5IOU" in line] == [2, 4]
+
+
+def test_every_process_has_its_log(launched):
+    folder, run = launched("launch")
+    first, second = ((folder / name).read_text() for name in ("log.txt", "log_rank1.txt"))
+    for log in (first, second):
+        assert "iteration 4/4" in log and " ERROR: " not in log
+    assert "Process 1 of 2, device cpu" in second
+    assert "Saved " in first and "Saved " not in second
+    # The terminal shows every line once, and no complaint about how the processes ended.
+    assert run.stdout.count("iteration 4/4") == 1
+    assert "destroy_process_group" not in run.stderr and "Traceback" not in run.stderr
+
+
+def test_torchrun_tests_as_one_process_does(config, weights, launched, tmp_path):
+    """Byte for byte, with as many clips per process and batch."""
+    ours, run = launched("run")
+    assert run.returncode == 0, run.stderr
+    alone = tmp_path / "one"
+    run_kit.test(config, alone, "MODEL.WEIGHT", weights, "TEST.VIDEOS_PER_BATCH", 1)
+    results = alone / "inference/tiny_train"
+    for path in results.rglob("*.*"):
+        if path.name == "report.html":  # has the date
+            continue
+        assert (ours / "inference/tiny_train" / path.relative_to(results)).read_bytes() == path.read_bytes(), path.name
+    assert (ours / "test_log.txt").exists() and (ours / "test_log_rank1.txt").exists()
