@@ -95,6 +95,11 @@ def _check(choice: ExportChoice, kind: Format) -> None:
         raise ConfigError(
             f"--height, --width: got {choice.size[0]} and {choice.size[1]}, expected pixels, {_SMALLEST} or more"
         )
+    if choice.weights and os.path.realpath(choice.weights) == os.path.realpath(choice.output):
+        raise ConfigError(f"--output: {choice.output} is the checkpoint itself; give another name")
+    for path in (choice.output, choice.output.with_name(choice.output.name + ".json")):
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder, expected a file or nothing; give another --output")
     folder = choice.output.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

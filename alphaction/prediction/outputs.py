@@ -21,6 +21,7 @@ from alphaction.prediction.predictor import is_stream
 logger = logging.getLogger(__name__)
 
 _FOLDER = pathlib.Path("data/output/predict")
+_SUFFIXES = (".mp4", ".m4v", ".mov")  # of MP4 files
 _VIDEO, _DETECTIONS, _EVENTS = "annotated.mp4", "detections.jsonl", "events.csv"
 
 
@@ -64,6 +65,8 @@ class OutputChoice:
             raise ConfigError(f"--fps: got {self.fps:g}, expected frames per second, 0 for all")
         if not 0 <= self.visual_threshold <= 1:
             raise ConfigError(f"--visual-threshold: got {self.visual_threshold:g}, expected a number from 0 to 1")
+        if self.video is not None and self.video.suffix.lower() not in _SUFFIXES:
+            raise ConfigError(f"{self.video}: the annotated video is an MP4 file; expected a name that ends in .mp4")
         if self.video is not None and self.font:
             Font(12, path=self.font)
         for path in self.paths():

@@ -22,7 +22,7 @@ from alphaction.errors import ConfigError, DataError, UserError, VideoError
 from alphaction.formats.label_files import ClassSource
 from alphaction.prediction.boxes.persons import OBJECT_THRESHOLD, DetectedPersons, GivenPersons, PersonSource, Seen
 from alphaction.prediction.boxes.table import FilePersons
-from alphaction.prediction.build import build_network
+from alphaction.prediction.build import build_network, ready_to_predict
 from alphaction.prediction.frames.source import FileSource, Source
 from alphaction.prediction.frames.stream import (
     StreamSource,
@@ -91,10 +91,10 @@ class Predictor:
         Raises:
             UserError: a file is missing or damaged, or one does not fit the other.
         """
-        network, _ = build_network(
+        built = build_network(
             path, config=config, classes=classes, device=device, options=options, batch_size=batch_size
         )
-        return cls(network, detector=detector, detector_weights=detector_weights)
+        return cls(ready_to_predict(*built), detector=detector, detector_weights=detector_weights)
 
     @property
     def classes(self) -> ClassList:

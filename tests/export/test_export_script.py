@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -93,6 +94,7 @@ def test_nothing_is_left_of_a_file_that_differs(checkpoint, tmp_path, monkeypatc
     ("changes", "message"),
     [
         ({"options": ("TEST.PRECISION", "bfloat16")}, "TEST.PRECISION: got bfloat16, expected float32"),
+        ({"options": ("TEST.PRECISION", "float16")}, "TEST.PRECISION: got float16, expected float32"),
         ({"options": ("QUIRKS.RANDOM_CHOICE_IN_TEST", "True")}, "QUIRKS.RANDOM_CHOICE_IN_TEST: got True"),
         ({"size": (16, 64)}, "--height, --width: got 16 and 64, expected pixels, 32 or more"),
         ({"boxes": "boxes.csv"}, "--boxes boxes.csv: got no video that they belong to; add --video FILE"),
@@ -103,6 +105,16 @@ def test_what_cannot_be_exported_is_refused_by_name(checkpoint, tmp_path, change
     with pytest.raises(ConfigError, match=message):
         export_to_file(choice_of(checkpoint, tmp_path / "network.pt", **changes))
     assert not list(tmp_path.iterdir())
+
+
+def test_no_folder_and_no_checkpoint_is_replaced(checkpoint, tmp_path):
+    for name in ("a.pt", "b.pt.json"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(UserError, match=f"{name}: is a folder, expected a file or nothing"):
+            export_to_file(choice_of(checkpoint, tmp_path / name.removesuffix(".json")))
+    weights = shutil.copy(checkpoint, tmp_path / "c.pt")
+    with pytest.raises(ConfigError, match="--output: .*c.pt is the checkpoint itself"):
+        export_to_file(choice_of(weights, tmp_path / "c.pt"))
 
 
 def test_a_test_set_that_cannot_be_read_is_told(checkpoint, tmp_path, capsys):

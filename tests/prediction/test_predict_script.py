@@ -18,7 +18,7 @@ from videos import numbered_frames, write_sound, write_video
 
 from alphaction import Predictor
 from alphaction.engine.script import run_script
-from alphaction.errors import UserError, VideoError
+from alphaction.errors import ConfigError, UserError, VideoError
 from alphaction.prediction.jsonl import read_detections
 
 BOXES = "".join(f"{i / 10:.1f},4,6,27,41,0.9\n{i / 10:.1f},36,3,55,32,0.8\n" for i in range(100))
@@ -306,5 +306,7 @@ def test_the_demo_has_the_flags_of_the_original(place, tmp_path):
     arguments += [place / "model_final.pth", "--boxes", place / "boxes.csv", "--start", "400", "--duration", "500"]
     _run("demo/demo.py", [*arguments, "--detect-rate", "5", "--visual-threshold", "0.1", "--hide-time"])
     assert sorted(os.listdir(tmp_path)) == ["seen.mp4", "seen_detections.jsonl", "seen_events.csv"]
+    with pytest.raises(ConfigError, match="seen.avi: the annotated video is an MP4 file; expected a name"):
+        _run("demo/demo.py", ["--video-path", place / "good.mp4", "--output-path", tmp_path / "seen.avi"])
     _, moments = read_detections(tmp_path / "seen_detections.jsonl")
     assert [moment.time for moment in moments] == pytest.approx([0.4, 0.6, 0.8])

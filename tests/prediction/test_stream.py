@@ -24,7 +24,8 @@ class FakeCamera:
     def __init__(self, count, *, live=True, size=(48, 96), fail=None):
         self.go = threading.Semaphore(0)
         self.closed = False
-        self.delivered = 0
+        self.released = self.delivered = 0
+        self.count = count
         frames = numbered_frames(count, height=size[0], width=size[1])
 
         def images():
@@ -41,11 +42,16 @@ class FakeCamera:
         self.closed = True
 
     def release(self, count):
+        self.released += count
         for _ in range(count):
             self.go.release()
 
-    def wait_for(self, count):
-        while self.delivered < count:
+    def deliver(self, count):
+        """Waits until so many more, as far as there are any, have been taken."""
+        self.release(count)
+        until = time.monotonic() + 60
+        while self.delivered < min(self.released, self.count):
+            assert time.monotonic() < until, self.delivered
             time.sleep(0.001)
 
 
@@ -81,8 +87,7 @@ def test_a_busy_network_leaves_moments_out_and_takes_the_newest():
     extract = network.model.extract
 
     def slow(batch):  # while it computes, 100 frames come: one second
-        camera.release(100)
-        camera.wait_for(min(camera.delivered + 100, 300))
+        camera.deliver(100)
         return extract(batch)
 
     network.model.extract = slow
@@ -133,7 +138,8 @@ def test_what_ends_badly_is_told(caplog):
     assert "camera: ends with an error (the cable is out)" in caplog.text
     camera = FakeCamera(3)
     camera.release(1)
-    source = StreamSource(camera.opened, name="camera", keep=1.0, patience=0.05)
+    source = StreamSource(camera.opened, name="camera", keep=1.0)
+    source._patience = 0.05  # not for the first frame: its thread has to start
     assert len(list(source.frames(0, np.inf, counted=False))) == 1
     assert "no frame for 0.05 s: given up" in caplog.text
     camera.release(9)
@@ -152,7 +158,13 @@ def test_a_silent_stream_can_be_stopped(caplog):
     camera = FakeCamera(3)
     camera.release(1)
     asked = []
-    source = StreamSource(camera.opened, name="camera", keep=1.0, should_stop=lambda: asked.append(1) or len(asked) > 2)
+
+    def should_stop():
+        if camera.delivered:  # the first frame may take its time
+            asked.append(1)
+        return len(asked) > 2
+
+    source = StreamSource(camera.opened, name="camera", keep=1.0, should_stop=should_stop)
     assert len(list(source.frames(0, np.inf, counted=False))) == 1  # not after 15 seconds
     assert len(asked) == 3 and not caplog.text
     camera.release(9)
