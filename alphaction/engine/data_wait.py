@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Callable
 
+from alphaction.utils.launch import processes_of_this_machine
+
 logger = logging.getLogger(__name__)
 
 #: Above this share of the time, waiting is worth a word.
@@ -41,8 +43,7 @@ class DataWaitHint:
         device_could_transform: bool = True,
     ) -> None:
         self._num_workers = num_workers
-        launched = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        self._num_processes = launched if num_processes is None else num_processes
+        self._num_processes = processes_of_this_machine() if num_processes is None else num_processes
         self._cores = usable_cores() if cores is None else cores
         self._clock = clock
         self._least = least

@@ -75,6 +75,15 @@ def read_launch(environment: Mapping[str, str] | None = None) -> Launch:
     return Launch(rank=rank, size=size, local_rank=local_rank, address=env["MASTER_ADDR"], port=port)
 
 
+def processes_of_this_machine() -> int:
+    """Of the run, as the launcher tells; 1 if it does not.
+
+    Raises:
+        ConfigError: the variable is no number.
+    """
+    return _number(os.environ, "LOCAL_WORLD_SIZE", least=1) or 1
+
+
 def _number(env: Mapping[str, str], name: str, *, least: int) -> int | None:
     text = env.get(name, "").strip()
     if not text:

@@ -11,7 +11,7 @@ import run_kit
 
 from alphaction.engine.script import add_common_arguments
 from alphaction.errors import ConfigError
-from alphaction.utils.launch import Launch, connected, read_launch
+from alphaction.utils.launch import Launch, connected, processes_of_this_machine, read_launch
 
 WHOLE = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
 
@@ -92,3 +92,13 @@ def test_both_spellings_of_the_launchers_flag(monkeypatch, spelling, told):
     add_common_arguments(parser)
     parser.parse_intermixed_args([spelling, "--config-file", "my.yaml", "OUTPUT_DIR", "out"])
     assert os.environ["LOCAL_RANK"] == (told or "1")
+
+
+def test_processes_of_this_machine(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert processes_of_this_machine() == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert processes_of_this_machine() == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "three")
+    with pytest.raises(ConfigError, match="LOCAL_WORLD_SIZE is 'three', expected a whole number, 1 or more"):
+        processes_of_this_machine()

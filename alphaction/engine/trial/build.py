@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from alphaction.modeling import build_postprocess
 from alphaction.modeling.detector import ActionDetector
 from alphaction.structures import ClipBatch
 from alphaction.utils.distributed import ALONE, Processes
+from alphaction.utils.launch import processes_of_this_machine
 from alphaction.utils.peak_memory import largest, peak_memory, shown_memory
 
 logger = logging.getLogger(__name__)
@@ -182,9 +182,9 @@ class _Trial:
 
 
 def _machine(cfg: CfgNode, device: torch.device) -> Machine:
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = torch.get_num_threads() if device.type == "cpu" else 0
-    return Machine(workers=cfg.DATALOADER.NUM_WORKERS, cores=max(1.0, usable_cores() / local), threads=threads)
+    cores = max(1.0, usable_cores() / processes_of_this_machine())
+    return Machine(workers=cfg.DATALOADER.NUM_WORKERS, cores=cores, threads=threads)
 
 
 def _plan(
