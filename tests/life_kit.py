@@ -32,7 +32,7 @@ MORE = [
     *["SOLVER.KEEP_BEST", True, "SOLVER.KEEP_CHECKPOINTS", 2],
 ]
 WORKERS = ["DATALOADER.NUM_WORKERS", 2]
-TWO = ["SOLVER.VIDEOS_PER_BATCH", 4, "TEST.VIDEOS_PER_BATCH", 2, "DISTRIBUTED.DEAD_AFTER", 5.0]
+TWO = ["SOLVER.VIDEOS_PER_BATCH", 4, "TEST.VIDEOS_PER_BATCH", 2, "DISTRIBUTED.DEAD_AFTER", 20.0]
 
 # The data loading processes are forked, too: this process's own start method would load all libraries in each of them.
 _CODE = """

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import re
 import time
 
 import pytest
@@ -190,7 +191,9 @@ def test_workers_count_while_they_run():
     worker.start()
     try:
         shown = peak_memory.shown_memory(peak_memory.peak_memory(CPU))
-        assert "GiB + workers 0." in shown or "GiB + workers 1." in shown
+        assert re.search(
+            r"GiB \+ workers \d+\.\d", shown
+        )  # how much depends on the tests before, which it is forked from
     finally:
         worker.terminate()
         worker.join()
