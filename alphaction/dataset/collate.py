@@ -6,7 +6,7 @@ Shapes: N clips, C channels, T frames, h x w pixels of a clip, H x W pixels of t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -91,20 +91,31 @@ def collate(items: Sequence[ClipSample | None], size_divisibility: int = 0) -> C
 
     labels = [sample.labels for sample in samples if sample.labels is not None]
     planes = [sample.planes for sample in samples if sample.planes is not None]
+    persons, regions = [sample.persons for sample in samples], [sample.regions for sample in samples]
+    objects, annotated = _objects(samples), _annotated(samples)
+    joined = _joined([*persons, *regions, *(objects or ()), *(annotated or ())])
     return ClipBatch(
         slow=padded("slow"),
         fast=padded("fast"),
         sizes=[sample.size for sample in samples],
-        persons=[sample.persons for sample in samples],
-        regions=[sample.regions for sample in samples],
+        persons=joined(persons),
+        regions=joined(regions),
         labels=torch.cat(labels) if labels else None,
         person_scores=_scores(samples),
-        objects=_objects(samples),
+        objects=None if objects is None else joined(objects),
         keys=[sample.key for sample in samples],
         indices=[sample.index for sample in samples],
-        annotated=_annotated(samples),
+        annotated=None if annotated is None else joined(annotated),
         planes=join_planes(planes, size_divisibility=size_divisibility) if planes else None,
     )
+
+
+def _joined(boxes: Iterable[Boxes]) -> Callable[[Sequence[Boxes]], list[Boxes]]:
+    """Looks up boxes as views of one tensor: each tensor of a worker is an open file, and of those there are few."""
+    every = {id(clip): clip for clip in boxes}
+    rows = torch.cat([clip.xyxy for clip in every.values()]).split([len(clip) for clip in every.values()])
+    views = {key: Boxes(part, clip.size) for (key, clip), part in zip(every.items(), rows, strict=True)}
+    return lambda clips: [views[id(clip)] for clip in clips]
 
 
 def _scores(samples: Sequence[ClipSample]) -> Tensor | None:

@@ -226,11 +226,15 @@ def _begun_features(batch: ClipBatch, features: RoiFeatures) -> Callable[[], _Se
 
 
 def _begun_boxes(batch: ClipBatch) -> Callable[[], ClipBatch]:
-    """The batch with its persons in main memory: the person head found them on the device. Features need no others."""
-    boxes = [_copying(one.xyxy) for one in batch.persons]
-    scores = None if batch.person_scores is None else _copying(batch.person_scores)
+    """The batch with its persons in main memory: the person head found them on the device. Features need no others.
+
+    In memory of their own: that of a batch from a loader's process is an open file, and of those there are too few for
+    the batches of a whole pass.
+    """
+    boxes = [_copying(one.xyxy.clone()) for one in batch.persons]
+    scores = None if batch.person_scores is None else _copying(batch.person_scores.clone())
     sizes = [one.size for one in batch.persons]
-    batch = replace(batch, persons=(), regions=(), objects=None, person_scores=None)
+    batch = replace(batch, persons=(), regions=(), objects=None, person_scores=None, labels=None, annotated=None)
     return lambda: replace(
         batch,
         persons=[Boxes(one(), size) for one, size in zip(boxes, sizes, strict=True)],

@@ -131,3 +131,17 @@ def test_normalised_padding_is_zero() -> None:
     assert twice.data_ptr() != out.data_ptr()
     with pytest.raises(ValueError, match="got 1, expected one for each of 2 clips"):
         normalize_clips(batch.fast, batch.sizes[:1], mean, std)
+
+
+def test_the_boxes_of_a_batch_are_one_tensor() -> None:
+    """What a reading process sends takes an open file per tensor, however many clips there are."""
+    things = Boxes(torch.rand(3, 4), (20, 30))
+    samples = [sample(0, objects=things), sample(1, persons=0), sample(2, persons=3, annotated=things)]
+    batch = collate(samples)
+    kinds = [batch.persons, batch.regions, batch.objects, batch.annotated]
+    assert len({boxes.xyxy.untyped_storage().data_ptr() for kind in kinds for boxes in kind}) == 1
+    for kind, name in ((batch.persons, "persons"), (batch.regions, "regions")):
+        for ours, given in zip(kind, samples, strict=True):
+            assert torch.equal(ours.xyxy, getattr(given, name).xyxy) and ours.size == given.size
+    assert torch.equal(batch.objects[0].xyxy, things.xyxy) and [len(boxes) for boxes in batch.objects] == [3, 0, 0]
+    assert torch.equal(batch.annotated[2].xyxy, things.xyxy) and batch.annotated[0] is batch.persons[0]

@@ -73,3 +73,15 @@ def test_all_that_waits_for_the_second_pass_is_copied_to_main_memory(monkeypatch
     for ours, given in zip(seen.batch.persons, batch.persons, strict=True):
         assert torch.equal(ours.xyxy, given.xyxy) and ours.size == given.size
     assert not seen.batch.regions and seen.batch.slow is None and seen.batch.objects is None
+
+
+def test_what_waits_for_the_second_pass_holds_no_memory_of_a_reading_process():
+    """That is an open file for each batch, and a pass has more batches than a process may open files."""
+    batch = replace(batch_of(0, (2, 1)), person_scores=torch.tensor([0.9, 0.8, 0.7]))
+    batch = replace(batch, annotated=batch.persons)
+    kept = _begun_features(batch, RoiFeatures(torch.rand(3, 4), [2, 1], None, None))().batch
+    places = {boxes.xyxy.untyped_storage().data_ptr() for boxes in batch.persons}
+    places.add(batch.person_scores.untyped_storage().data_ptr())
+    assert not places & {boxes.xyxy.untyped_storage().data_ptr() for boxes in kept.persons}
+    assert kept.person_scores.untyped_storage().data_ptr() not in places
+    assert kept.labels is None and kept.annotated is None
