@@ -42,11 +42,13 @@ class FileContents:
         path: the file.
         weights: name -> tensor, without `module.`; by their own names for Caffe2 files.
         rows: (title, text) in the order to be shown.
+        project: the format of another project that the weights had; "" = ours.
     """
 
     path: pathlib.Path
     weights: Mapping[str, Tensor]
     rows: Sequence[tuple[str, str]]
+    project: str = ""
 
     def text(self) -> str:
         """The rows as a table below the file's name."""
@@ -82,7 +84,7 @@ def read_contents(path: str | os.PathLike[str]) -> FileContents:
     rows += [("converted", clean(note)) for note in content.get("zoo_notes", ())]
     told = {"model", "iteration", "classes", "best", "config", "version", "zoo", "zoo_notes"}
     rows += [("also holds", f"{clean(name)}: {_sketch(value)}") for name, value in content.items() if name not in told]
-    return FileContents(path, weights, rows)
+    return FileContents(path, weights, rows, project=str(content.get("zoo", "")))
 
 
 def clean(value: object, *, longest: int = 120) -> str:

@@ -145,7 +145,7 @@ def _convert(args: argparse.Namespace) -> None:
     from alphaction.checkpoint.contents import clean, read_contents
     from alphaction.checkpoint.zoo import ImageWeights, inflated
     from alphaction.engine.inspection.build import network_of
-    from alphaction.engine.inspection.report import classes_of, compare
+    from alphaction.engine.inspection.report import classes_of, compare, with_settings
 
     output = pathlib.Path(args.output)
     if output.is_dir():
@@ -162,6 +162,9 @@ def _convert(args: argparse.Namespace) -> None:
         print("\n".join(clean(line, longest=600) for line in report.table().splitlines()))
         if fit.verdict in ("no", "in part"):
             raise CheckpointError(f"{args.file}: does not fit {args.config_file} ({fit.detail})")
+        told = with_settings(fit, contents.project, network)
+        if told != fit:  # a file of ours does not say where it came from: this is the last time to tell
+            print(f"Only the shapes fit {args.config_file}: {told.detail}")
     elif isinstance(contents.weights, ImageWeights):
         raise CheckpointError(
             f"{args.file}: a network for images ({ImageWeights.title}) is inflated to the shapes of a network for "

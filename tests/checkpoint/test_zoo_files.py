@@ -9,9 +9,14 @@ import zoo_kit
 
 from alphaction.checkpoint import load_weights, read_checkpoint
 from alphaction.checkpoint.contents import read_contents
-from alphaction.checkpoint.zoo.formats import CAFFE2_SLOWFAST, PREDICTOR, PYSLOWFAST
+from alphaction.checkpoint.zoo.formats import (
+    CAFFE2_SLOWFAST,
+    PREDICTOR,
+    PYSLOWFAST,
+    PYTORCHVIDEO_SLOWFAST_DETECTION,
+)
 from alphaction.engine.inspection.build import network_of
-from alphaction.engine.inspection.report import compare
+from alphaction.engine.inspection.report import Fit, compare, with_settings
 from alphaction.errors import CheckpointError
 from alphaction.modeling import build_detection_model
 
@@ -99,5 +104,17 @@ def test_inspect_tells_the_format_and_the_fitting_configuration(tmp_path):
     verdicts = {}
     for name in ("slowfast_r50_8x8_mmaction2", "slowfast_r50_4x16_mmaction2", "slowfast_r50_8x8_pyslowfast"):
         network = network_of(zoo_kit.ROOT / "config_files" / f"{name}.yaml", num_classes=80)
-        verdicts[name] = compare(contents.weights, network, source="a.pth")[0].verdict
+        verdicts[name] = with_settings(
+            compare(contents.weights, network, source="a.pth")[0], contents.project, network
+        ).verdict
     assert verdicts["slowfast_r50_8x8_mmaction2"] == "fits" and set(verdicts.values()) == {"fits", "in part"}
+
+
+def test_a_network_of_the_same_shapes_that_is_used_in_another_way():
+    """PyTorchVideo's detector has PySlowFast's shapes; only how its regions are pooled differs."""
+    network = network_of(zoo_kit.ROOT / "config_files" / "slowfast_r50_8x8_pytorchvideo.yaml", num_classes=80)
+    assert with_settings(Fit("fits"), PYTORCHVIDEO_SLOWFAST_DETECTION.title, network) == Fit("fits")
+    told = with_settings(Fit("fits"), PYSLOWFAST.title, network)
+    assert told == Fit("shapes only", "trained with other values of MODEL.ROI_ACTION_HEAD.POOLER_ALIGNED")
+    assert with_settings(Fit("start"), PYSLOWFAST.title, network) == Fit("start")  # the head is not theirs
+    assert with_settings(Fit("fits"), "", network) == Fit("fits")

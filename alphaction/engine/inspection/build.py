@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from alphaction.config import load_config, validate
+from alphaction.config.other_projects import unlike_project
 from alphaction.modeling import build_detection_model
 
 
@@ -21,11 +22,14 @@ class Network:
         state: name -> tensor without content (on PyTorch's device "meta").
         body: MODEL.BACKBONE.CONV_BODY.
         num_classes: MODEL.ROI_ACTION_HEAD.NUM_CLASSES; 0 = the data set's number.
+        unlike: the keys that differ from those which weights of a project (the format's title) were trained with, with
+            the project's head or without (`config.other_projects`).
     """
 
     state: dict[str, Tensor]
     body: str
     num_classes: int
+    unlike: Callable[[str, bool], Sequence[str]]
 
 
 def network_of(config_file: str | os.PathLike[str], opts: Sequence[str] = (), *, num_classes: int) -> Network:
@@ -40,4 +44,8 @@ def network_of(config_file: str | os.PathLike[str], opts: Sequence[str] = (), *,
     cfg.MODEL.ROI_ACTION_HEAD.NUM_CLASSES = configured or num_classes
     with torch.device("meta"):
         state = build_detection_model(cfg).state_dict()
-    return Network(state, body=cfg.MODEL.BACKBONE.CONV_BODY, num_classes=configured)
+
+    def unlike(title: str, with_head: bool) -> list[str]:
+        return list(unlike_project(cfg, title, with_head=with_head))
+
+    return Network(state, body=cfg.MODEL.BACKBONE.CONV_BODY, num_classes=configured, unlike=unlike)

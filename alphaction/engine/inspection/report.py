@@ -23,7 +23,7 @@ from alphaction.engine.inspection.build import Network, network_of
 from alphaction.errors import ConfigError
 
 _DEFAULT_CLASSES = 80
-_BEST = ("fits", "loads", "all but classes", "start", "in part", "no")
+_BEST = ("fits", "loads", "all but classes", "start", "shapes only", "in part", "no")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Fit:
 
     Attributes:
         verdict: "fits"; "loads" (the network's tensors are a part of the file's); "all but classes" (another number of
-            them); "start" (the whole backbone: a starting point with --transfer --no-head); "in part"; "no".
+            them); "start" (the whole backbone: a starting point with --transfer --no-head); "shapes only" (it
+            loads, but was trained with other settings, and the results are worse); "in part"; "no".
         detail: why, or what to do; may be empty.
     """
 
@@ -66,6 +67,18 @@ def compare(weights: Mapping[str, Tensor], network: Network, *, source: str) -> 
     return Fit("start", "whole backbone, another head: --transfer --no-head"), report
 
 
+def with_settings(fit: Fit, project: str, network: Network) -> Fit:
+    """The fit, with a look at what no tensor shows.
+
+    Args:
+        project: the format that the weights had (`FileContents.project`).
+    """
+    if fit.verdict in ("in part", "no"):
+        return fit
+    unlike = network.unlike(project, fit.verdict in ("fits", "loads"))
+    return Fit("shapes only", f"trained with other values of {', '.join(unlike)}") if unlike else fit
+
+
 def config_files(folder: str | os.PathLike[str] | None = None) -> list[pathlib.Path]:
     """The configuration files of a folder; by default those of `config_files` here, or those that are shipped."""
     here = pathlib.Path(FOLDER)
@@ -80,6 +93,7 @@ def fit_table(contents: FileContents, config_files: Sequence[pathlib.Path]) -> s
         try:
             network = network_of(path, num_classes=classes_of(contents.weights))
             fit, _ = compare(contents.weights, network, source=str(contents.path))
+            fit = with_settings(fit, contents.project, network)
         except ConfigError as error:
             fit = Fit("no", f"cannot be built: {str(error).splitlines()[0]}")
         rows.append((_BEST.index(fit.verdict), path.name, fit))
@@ -97,6 +111,7 @@ def load_report(
     """The fit with one configuration, and as text what loading would do."""
     network = network_of(config_file, opts, num_classes=classes_of(contents.weights))
     fit, report = compare(contents.weights, network, source=clean(contents.path))
+    fit = with_settings(fit, contents.project, network)
     lines = [clean(line, longest=600) for line in report.table().splitlines()]
     detail = f" ({clean(fit.detail, longest=200)})" if fit.detail else ""
     return fit, "\n".join([*lines, f"{clean(config_file)}, {network.body}: {fit.verdict}{detail}"])
