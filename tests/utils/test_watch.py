@@ -6,10 +6,14 @@ import signal
 import process_kit
 import pytest
 
+from alphaction.utils import watch
+
 # What every process runs: it meets the others and opens the group; the limits are short.
 MEETING = """
 import sys, time
 import torch
+from alphaction.utils import watch
+watch.PERIOD, watch.GRACE = {period}, {grace}
 from alphaction.engine.script import run_script
 from alphaction.utils.launch import connected, read_launch
 from alphaction.utils.watch import beat, note
@@ -32,8 +36,13 @@ run_script(main)
 TALK = "while True: processes.sum([1]); time.sleep(0.05)"
 
 
-def code(*work, timeout=1000.0, dead_after=30.0):
-    return process_kit.each([MEETING.format(work=part, timeout=timeout, dead_after=dead_after) for part in work])
+SHORT = {"period": 0.2, "grace": 0.5}
+USUAL = {"period": watch.PERIOD, "grace": watch.GRACE}
+
+
+def code(*work, timeout=1000.0, dead_after=30.0, waits=SHORT):
+    limits = {"timeout": timeout, "dead_after": dead_after} | waits
+    return process_kit.each([MEETING.format(work=part, **limits) for part in work])
 
 
 def message(member):
@@ -46,7 +55,7 @@ def message(member):
 
 @pytest.mark.parametrize(("victim", "own_store"), [(0, False), (1, True)], ids=["holds the store", "does not"])
 def test_a_killed_process_is_named_at_once(tmp_path, victim, own_store):
-    with process_kit.start(code(TALK, TALK), 2, tmp_path, own_store=own_store) as members:
+    with process_kit.start(code(TALK, TALK, waits=USUAL), 2, tmp_path, own_store=own_store) as members:
         for member in members:
             member.says("ready")
         members[victim].kill()
@@ -107,7 +116,7 @@ def test_a_slow_goodbye_leaves_one_message(tmp_path):
     slow = "from alphaction.utils.watch import Watch; read = Watch._read; "
     slow += "Watch._read = lambda self: (self._closing.is_set() and time.sleep(1), read(self))[1]; "
     fails = 'from alphaction.errors import VideoError; raise VideoError("yard.mp4: cannot be read")'
-    with process_kit.start(code(fails, slow + fails), 2, tmp_path) as members:
+    with process_kit.start(code(fails, slow + fails, waits=USUAL), 2, tmp_path) as members:
         assert message(members[0]) == "yard.mp4: cannot be read"
         assert members[1].ends() == 1
     assert members[1].text == "ready\n"  # neither the same message again nor what PyTorch says of a store that is gone
@@ -121,7 +130,7 @@ def test_a_fault_of_the_software_keeps_its_traceback(tmp_path):
 
 def test_a_process_that_never_comes(tmp_path):
     absent = "pass"
-    here = MEETING.format(work="pass", timeout=10, dead_after=10).replace("patience=30", "patience=1")
+    here = MEETING.format(work="pass", timeout=10, dead_after=10, **SHORT).replace("patience=30", "patience=1")
     with process_kit.start(process_kit.each([here, absent]), 2, tmp_path, own_store=True) as members:
         told = message(members[0])
     assert "1 s" in told and "MASTER_ADDR" in told
