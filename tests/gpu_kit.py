@@ -29,6 +29,10 @@ _INDEXING = {
     aten._unsafe_index.Tensor,
 }
 _JOINING = {aten.cat.default, aten.stack.default}
+_READING = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default}
+
+#: Operations so far for which the program would have waited until the GPU has done all it was asked to do.
+waits: list[str] = []
 
 
 class OnGpu(torch.Tensor):
@@ -131,6 +135,8 @@ def computed(func: Any, args: Any, kwargs: Any) -> Any:
     kwargs = {name: value for name, value in kwargs.items() if name not in ("device", "pin_memory")}
     if target is not None:
         kwargs["device"] = "cpu"
+    if _waits(func, args, kwargs, on_gpu):
+        waits.append(str(func))
     args, kwargs = tree_map(_there, args), tree_map(_there, kwargs)
     if func is aten.convolution_backward.default:
         # Of bfloat16 kernels that see more frames than the clip has PyTorch 2.15 makes rubbish on processors.
@@ -149,6 +155,17 @@ def _placed(x: Tensor, back: dict[int, OnGpu], on_gpu: bool) -> Tensor:
         return x
     with torch.inference_mode(x.is_inference()):  # a view of an ordinary tensor is one in inference mode, too
         return OnGpu(x)
+
+
+def _waits(func: Any, args: Any, kwargs: Any, on_gpu: bool) -> bool:
+    first = bool(args) and isinstance(args[0], OnGpu)
+    if func is aten._to_copy.default:
+        return on_gpu != first and not kwargs.get("non_blocking", False)
+    if func is aten.copy_.default:
+        at_once = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
+        return first != isinstance(args[1], OnGpu) and not at_once
+    by_mask = func in _INDEXING and any(x is not None and x.dtype is torch.bool for x in args[1])
+    return first and (func in _READING or by_mask)
 
 
 def _there(x: Any) -> Any:

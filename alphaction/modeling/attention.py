@@ -111,7 +111,7 @@ class ClipRows:
         """The row in [N * widest] of each row, made once for all blocks."""
         if device not in self._places:
             filled = np.arange(self.widest) < np.array(self.counts, np.int64)[:, None]
-            self._places[device] = torch.from_numpy(np.flatnonzero(filled)).to(device)
+            self._places[device] = torch.from_numpy(np.flatnonzero(filled)).to(device, non_blocking=True)
         return self._places[device]
 
 
@@ -149,7 +149,9 @@ class Context:
         part = parts[0]
         kind = torch.promote_types(part.dtype, torch.float32)  # 8 bits are too few for a logit
         log_empty = (places - taken).to(kind).log().unsqueeze(1)  # minus infinity where no slot is empty
-        return cls(parts, moments.to(part.device), log_empty.to(part.device), empty_row, reduce)
+        # Not waited for: a GPU would have to finish the backbone first.
+        moments, log_empty = (x.to(part.device, non_blocking=True) for x in (moments, log_empty))
+        return cls(parts, moments, log_empty, empty_row, reduce)
 
     @property
     def num_moments(self) -> int:

@@ -76,7 +76,7 @@ def _timeless(x: Tensor, rows: ClipRows, *, slots: int, empty_row: Tensor | None
 
 
 def _select(x: Tensor, rows: Tensor | None) -> Tensor:
-    return x if rows is None else x.index_select(0, rows.to(x.device))
+    return x if rows is None else x.index_select(0, rows.to(x.device, non_blocking=True))
 
 
 class InteractionStructure(nn.Module):

@@ -112,12 +112,14 @@ def _pixels(luma: Tensor, chroma: Tensor, layouts: Sequence[PlaneLayout]) -> Ten
         yuv = torch.cat(resized, dim=1)
     coloured = (yuv[:, 1:] - 128).abs_().clamp_(max=1)
     yuv = torch.cat([yuv, coloured], dim=1)
-    matrix, offset = (x.to(yuv) for x in _to_rgb(layouts[0].matrix, full_range=layouts[0].full_range))
+    matrix, offset = (
+        x.to(yuv, non_blocking=True) for x in _to_rgb(layouts[0].matrix, full_range=layouts[0].full_range)
+    )
     rgb = torch.einsum("ij,njhw->nihw", matrix, yuv).add_(offset[:, None, None]).clamp_(0, 255)
     rgb = rgb.unflatten(0, (count, frames))
     colors = [layout.color for layout in layouts]
     if any(color is not None for color in colors):
-        change = torch.tensor([color or (0, 0, 0) for color in colors], dtype=torch.float32).to(rgb)
+        change = torch.tensor([color or (0, 0, 0) for color in colors], dtype=torch.float32).to(rgb, non_blocking=True)
         # To 8 bit first: what is grey by then has the hue red, as in the exact way.
         rgb = _recolored(rgb.round_(), change)
     return rgb

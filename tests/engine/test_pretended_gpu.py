@@ -1,18 +1,21 @@
 """Whole runs with MODEL.DEVICE cuda on a pretended GPU (`gpu_kit`): they compute what they do on the processor."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import run_kit
 import torch
-from gpu_kit import GPU, OnGpu, can_pretend, pretended_gpu
+from gpu_kit import GPU, OnGpu, can_pretend, pretended_gpu, waits
 from prediction_kit import MEMORY, save_network
+from step_kit import CHANNELS, OPTS, WITH_MEMORY, batch_of
 
 from alphaction import Predictor
-from alphaction.modeling import detector
+from alphaction.config import load_config
+from alphaction.modeling import build_criterion, build_detection_model, build_postprocess, detector
 from alphaction.prediction.boxes.persons import Seen
-from alphaction.structures import render
+from alphaction.structures import FeatureMemory, MemorySpan, render
 
 pytestmark = pytest.mark.skipif(not can_pretend(), reason="this PyTorch lets no GPU be pretended")
 
@@ -80,6 +83,26 @@ def test_prediction_gives_the_same_scores(config, tmp_path, monkeypatch):
                 scores.append(np.stack([person.scores for moment in run for person in moment.persons]))
     assert np.ptp(scores[1], axis=0).min() > 1e-3
     np.testing.assert_allclose(*scores, atol=2e-6)
+
+
+def test_nothing_waits_for_the_gpu_within_a_pass(gpu):
+    """From the batch to the scores of a network with memory and objects; else the GPU would stand still each time."""
+    cfg = load_config("", list(map(str, [*OPTS, *WITH_MEMORY, IA + "I_BLOCK_LIST", ["P", "O", "M", "P"]])))
+    model = build_detection_model(cfg).to(gpu)
+    store = FeatureMemory(CHANNELS)
+    store.put([("park", 1.0), ("park", 5.0)], torch.rand(5, CHANNELS), [3, 2])
+    window = store.window([("park", float(i)) for i in range(4)], MemorySpan(5, 5, 1, 4), device=gpu)
+    batch = batch_of(0)
+    batch = replace(batch, objects=batch.persons[::-1]).to(gpu)
+    for training in (False, True):
+        waits.clear()
+        output = model.train(training)(batch, window)
+        build_postprocess(cfg)(output.logits)
+        build_criterion(cfg)(output.logits, batch.labels, num_boxes=8.0)
+        assert waits == []
+    output.logits.tolist()
+    output.logits.sum().item()
+    assert waits == ["aten._local_scalar_dense.default"]
 
 
 def test_old_gpus_are_told_of_before_the_run(capsys, config, tmp_path, monkeypatch):
