@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -203,9 +202,11 @@ def _read(file: str) -> _Table:
             if not np.array_equal(content["version"], _version()):
                 raise _Unusable(f"it was made by another version ({content['version']}, this is {_version()})")
             table = _Table(**{name: content[name] for name in _Table.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        table.check()
+    except _Unusable:
+        raise
+    except Exception as error:  # unpacking a damaged file can raise anything
         raise _Unusable(f"it cannot be read ({error})") from None
-    table.check()
     return table
 
 

@@ -177,6 +177,7 @@ def spoilt(name):
         ("backwards", "not in order"),
         ("cut", "cannot be read"),
         ("text", "cannot be read"),
+        ("flipped", "cannot be read"),
     ],
 )
 def test_a_faulty_file_is_told_of_and_left_out(tmp_path, videos, caplog, fault, told):
@@ -186,6 +187,9 @@ def test_a_faulty_file_is_told_of_and_left_out(tmp_path, videos, caplog, fault, 
         file.write_bytes(file.read_bytes()[:300])
     elif fault == "text":
         file.write_text("nothing")
+    elif fault == "flipped":  # within packed numbers
+        content = file.read_bytes()
+        file.write_bytes(content[:60] + bytes(255 - byte for byte in content[60:120]) + content[120:])
     else:
         with np.load(file) as content:
             arrays = dict(content)
