@@ -98,7 +98,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--event-high", type=float, default=rule.high, metavar="S", help=f"an event begins ({rule.high})"
     )
-    group.add_argument("--event-low", type=float, default=rule.low, metavar="S", help=f"and lasts until ({rule.low})")
+    group.add_argument("--event-low", type=float, default=rule.low, metavar="S", help=f"and may sink to ({rule.low})")
     group.add_argument(
         "--event-smooth", type=float, default=rule.smooth, metavar="S", help=f"seconds of smoothing ({rule.smooth:g})"
     )

@@ -80,6 +80,9 @@ def main() -> None:
     for smooth in (EventRule().smooth, 0.5, 0.0):
         found = find_events(moments, rule=EventRule(smooth=smooth), classes=len(classes), start=0.0, end=scene.duration)
         print(f"| events, --event-smooth {smooth:g} | {compare(truth, found)} |")
+    for k, name in enumerate(classes.names):  # of the last one
+        comparison = compare([event for event in truth if event.action == k], [e for e in found if e.action == k])
+        print(f"| {name} | {comparison} |")
 
 
 def true_persons(scene: Scene, seconds: float) -> Seen:

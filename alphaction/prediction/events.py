@@ -5,8 +5,9 @@ For each person and action, in this order:
 1. Every moment stands for the time from the middle between it and the one before to the middle between it and the one
    after; the first from its own time (or `start`), the last to its own time (or `end`).
 2. The score is smoothed: the mean over the person's moments within `smooth` / 2 seconds to both sides.
-3. An action begins at the first moment with a smoothed score of `high` or more, and goes on while it is `low` or more.
-   Moments in which the person is not seen are passed over; an absence of `max_gap` or more ends what goes on.
+3. An action begins at the first moment with a smoothed score of `high` or more, goes on while it is `low` or more, and
+   has ended with the last moment of `high` or more: it may sink to `low` in between, not at its end. Moments in which
+   the person is not seen are passed over; an absence of `max_gap` or more ends what goes on.
 4. Gaps shorter than `max_gap` between two times of the same action are bridged.
 5. What is shorter than `min_duration` is dropped.
 
@@ -54,7 +55,7 @@ class EventRule:
 
     Attributes:
         high: smoothed score at which an action begins, 0..1.
-        low: smoothed score down to which it goes on, at most `high`.
+        low: smoothed score down to which it may sink in between, at most `high`.
         smooth: seconds over which scores are averaged; 0 = not at all.
         min_duration: seconds; shorter events are dropped.
         max_gap: seconds; shorter gaps are bridged.
@@ -182,8 +183,8 @@ class _Seen:
 class _Person:
     """A person's open events, each an entry of arrays [K].
 
-    `end` is where the action was last on; `total` and `count` are of its moments up to there, `late_*` of those since,
-    which count if the gap is bridged.
+    `on` is whether the action goes on, `end` where its score was last high enough to begin; `total` and `count` are of
+    its moments up to there, `late_*` of those since, which count if it is so once more.
     """
 
     track: int
@@ -232,7 +233,8 @@ class _Person:
             events += self._judge(seen, _only_best(smoothed, exclusive), rule)
         next_start = self.waiting[0].start if self.waiting else reached
         final = math.isinf(following) and not self.waiting
-        over = self.is_open if final else self.is_open & _ends_what_goes_on(next_start - self.end, rule)
+        gone = final or _ends_what_goes_on(next_start - self.reached, rule)
+        over = self.is_open & (gone | ~self.on & _ends_what_goes_on(next_start - self.end, rule))
         return events + self._close(over, rule)
 
     def is_over(self, following: float, reached: float, *, rule: EventRule) -> bool:
@@ -245,19 +247,20 @@ class _Person:
     def _judge(self, seen: _Seen, smoothed: np.ndarray, rule: EventRule) -> list[Event]:
         if _ends_what_goes_on(seen.start - self.reached, rule):
             self.on[:] = False
-        self.on = (smoothed >= rule.high) | (self.on & (smoothed >= rule.low))
-        events = self._close(self.is_open & self.on & _ends_what_goes_on(seen.start - self.end, rule), rule)
-        begins = self.on & ~self.is_open
+        sure = smoothed >= rule.high
+        events = self._close(self.is_open & ~self.on & sure & _ends_what_goes_on(seen.start - self.end, rule), rule)
+        self.on = sure | (self.on & (smoothed >= rule.low))
+        begins = sure & ~self.is_open
         self.start[begins] = seen.start
         for sums in (self.total, self.count, self.late_total, self.late_count):
             sums[begins] = 0
         self.is_open |= begins
         self.late_total += seen.scores
         self.late_count += 1
-        self.total[self.on] += self.late_total[self.on]
-        self.count[self.on] += self.late_count[self.on]
-        self.late_total[self.on] = self.late_count[self.on] = 0
-        self.end[self.on] = seen.end
+        self.total[sure] += self.late_total[sure]
+        self.count[sure] += self.late_count[sure]
+        self.late_total[sure] = self.late_count[sure] = 0
+        self.end[sure] = seen.end
         self.reached = seen.end
         return events
 

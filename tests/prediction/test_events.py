@@ -46,8 +46,20 @@ def test_the_first_and_last_moment_reach_to_the_ends_of_the_video():
     assert find_events(moments, rule=EventRule(**PLAIN), classes=1, start=0.0) == [Event(0, 0, 0.0, 1.5, 1.0)]
 
 
-def test_between_the_two_thresholds_an_action_goes_on_but_does_not_begin():
-    assert spans([0.4, 0.4, 0.6, 0.4, 0.4, 0.2, 0.4], high=0.5, low=0.3) == [(1.5, 4.5)]
+def test_between_the_two_thresholds_an_action_goes_on_but_does_neither_begin_nor_end():
+    assert spans([0.4, 0.4, 0.6, 0.4, 0.4, 0.2, 0.4], high=0.5, low=0.3) == [(1.5, 2.5)]
+    assert spans([0.4, 0.6, 0.4, 0.4, 0.4, 0.6, 0.4], high=0.5, low=0.3) == [(0.5, 5.5)]
+    assert spans([0.4, 0.6, 0.4, 0.2, 0.4, 0.6, 0.4], high=0.5, low=0.3) == [(0.5, 1.5), (4.5, 5.5)]
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.5, 1.0, 2.0])
+def test_starts_and_ends_are_told_alike(smooth):
+    times = [i / 8 for i in range(17)]
+    scores = [
+        min(1.0, max(0.0, 1.5 - abs(time - 1.0) / 0.5)) for time in times
+    ]  # rises as it falls, 0.5 at 0.5 and 1.5
+    [(start, end)] = spans(scores, times=times, smooth=smooth)
+    assert 1 - start == end - 1
 
 
 def test_short_gaps_are_bridged_and_long_ones_are_not():
@@ -58,13 +70,14 @@ def test_short_gaps_are_bridged_and_long_ones_are_not():
 
 def test_a_person_out_of_sight_for_less_than_a_gap_goes_on():
     assert spans([1, None, 1, None, None, 1], max_gap=1.5) == [(0, 2.5), (4.5, 5)]
-    assert spans([0.6, None, 0.4, 0.4], max_gap=1.5, high=0.5, low=0.3) == [(0, 3)]
-    assert spans([0.6, None, None, 0.4], max_gap=1.5, high=0.5, low=0.3) == [(0, 0.5)]
+    assert spans([0.6, None, 0.4, 0.4, 0.6], max_gap=1.5, high=0.5, low=0.3) == [(0, 4)]
+    assert spans([0.6, None, None, 0.4, 0.6], max_gap=1.5, high=0.5, low=0.3) == [(0, 0.5), (3.5, 4)]
 
 
 def test_an_action_begins_anew_after_an_absence_even_if_smoothing_looks_across_it():
-    # smoothed: 1, 0.77, absent, 0.53, 0.3
-    assert spans([1, 1, None, 0.3, 0.3], smooth=4.0, high=0.7, low=0.5, max_gap=0.5) == [(0, 1.5)]
+    # smoothed: 1, 0.8, absent, 0.7, 0.7, 0.7, 0.8
+    rule = {"smooth": 4.0, "high": 0.75, "low": 0.5, "max_gap": 0.5}
+    assert spans([1, 1, None, 0.4, 0.4, 1, 1], **rule) == [(0, 1.5), (5.5, 6)]
 
 
 def test_short_events_are_dropped_after_gaps_are_bridged():
@@ -151,10 +164,11 @@ def slow_events(moments, rule, classes, exclusive, end):
                 absence = 0 if before is None else covers[i][0] - covers[before][1]
                 if absence > 0 and absence >= rule.max_gap:
                     on = False
-                on = value >= (rule.low if on else rule.high)
-                if on:
+                went_on, sure = on, value >= rule.high
+                on = sure or (on and value >= rule.low)
+                if sure:
                     gap = covers[i][0] - covers[runs[-1][-1]][1] if runs else None
-                    if runs and (gap == 0 or gap < rule.max_gap):
+                    if runs and (went_on or gap == 0 or gap < rule.max_gap):
                         runs[-1].append(i)
                     else:
                         runs.append([i])
