@@ -110,7 +110,7 @@ def cut_videos(options: CutOptions) -> CutResult:
     found = index.find(movies)
     result, stop = CutResult(), threading.Event()
     total = sum(len(options.seconds(entry.info.duration)) for entry in found if entry.info is not None)
-    with tqdm(total=total, desc="Cutting", unit="s") as bar, ThreadPoolExecutor(options.workers) as pool:
+    with tqdm(total=total, desc="Cutting", unit="s", disable=None) as bar, ThreadPoolExecutor(options.workers) as pool:
 
         def go_on() -> bool:
             bar.update()

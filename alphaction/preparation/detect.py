@@ -114,7 +114,7 @@ def _look(pictures: FrameSet, detector: Detector, options: DetectOptions, side: 
     )
     failed = []
     done = len(pictures.frames) - len(left)
-    with tqdm(total=len(pictures.frames), initial=done, desc="Detecting", unit="picture") as bar:
+    with tqdm(total=len(pictures.frames), initial=done, desc="Detecting", unit="picture", disable=None) as bar:
         for batch in loader:
             good = [(left[number], image) for number, image in batch if isinstance(image, torch.Tensor)]
             failed += [f"{left[number].image_id}: {image}" for number, image in batch if isinstance(image, str)]

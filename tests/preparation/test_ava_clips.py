@@ -131,7 +131,7 @@ def test_bad_movies_are_named_and_the_others_are_cut(tmp_path: pathlib.Path, opt
     result = cut_videos(options)
     assert result.written == 3
     text = cut_report(result)
-    assert text.startswith("2 videos: 3 one-second files written, 0 were there already\n4 could not be cut:")
+    assert text.startswith("2 videos: 3 one-second files written, 0 there already\n4 could not be cut:")
     for words in ("empty.mp4 is empty", "text.mkv: not a video", "short.avi: ends at 0.40 s", "lost: not found"):
         assert words in text, text
 
@@ -161,7 +161,7 @@ def test_wrong_wishes(tmp_path: pathlib.Path) -> None:
         CutOptions("a", "b", fps=0)
     with pytest.raises(DataError, match="there are no videos here"):
         cut_videos(CutOptions(str(tmp_path), str(tmp_path)))
-    assert cut_report(CutResult(3, 0, 9)) == "3 videos: 0 one-second files written, 9 were there already"
+    assert cut_report(CutResult(3, 0, 9)) == "3 videos: 0 one-second files written, 9 there already"
 
 
 def run(script: str, *flags: object, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -179,7 +179,7 @@ def test_flags_of_the_original(
     flags = ["--movie_root", options.movie_root, "--clip_root", clips, "--kframe_root", keys, "--process_num", 2]
     script = "tools/ava/process_ava_videos.py"
     assert run(script, *flags, "--start", 1, "--end", 3, monkeypatch=monkeypatch) == 0
-    assert capsys.readouterr().out == "1 videos: 2 one-second files written, 0 were there already\n"
+    assert capsys.readouterr().out == "1 video: 2 one-second files written, 0 there already\n"
     assert sorted(p.name for p in (keys / "a").iterdir()) == ["1.jpg", "2.jpg"]
     assert json.loads((clips / "a" / ".cut.json").read_text())["fps"] == 25.0
     assert run(script, *flags, monkeypatch=monkeypatch) == 1
