@@ -7,6 +7,7 @@ import torch
 from goldens import available, load, parity
 from memory_kit import recorded_pool, span_of, store_of
 from model_kit import clip_batch, config_of, filled_model, split_boxes
+from pairs import computed
 
 from alphaction.engine.memory import PersonMemory
 from alphaction.engine.predict import predict, predict_with_memory
@@ -77,8 +78,7 @@ def run(spy, batches, case, cfg, *, pool=None, at_once=64):
     )
 
 
-@pytest.mark.parametrize("golden", available("e2e_"))
-def test_recorded_test(golden):
+def check(golden):
     meta, arrays = load(golden)
     report = parity.Report(golden)
     for name, case in meta["cases"].items():
@@ -105,3 +105,14 @@ def test_recorded_test(golden):
                 report.close(f"{again} logits", torch.cat(spy.logits), arrays[f"{again}/out/logits"])
                 report.close(f"{again} scores", predictions.scores, arrays[f"{again}/out/scores"])
     report.finish()
+
+
+@pytest.fixture(scope="module")
+def checked(request):
+    with computed(check, request, "test_recorded_test") as result:
+        yield result
+
+
+@pytest.mark.parametrize("golden", available("e2e_"))
+def test_recorded_test(golden, checked):
+    checked(golden)
