@@ -179,7 +179,8 @@ def _from_table(text: str, path: Path) -> Iterable[list[float]]:
         try:
             if len(row) < 5 or len(row) != len(columns):
                 raise ValueError
-            cells = {name: float(cell) if cell.strip() else math.nan for name, cell in zip(columns, row, strict=True)}
+            named = [(name, cell) for name, cell in zip(columns, row, strict=True) if name in COLUMNS]
+            cells = {name: float(cell) if cell.strip() else math.nan for name, cell in named}
         except ValueError:
             raise DataError(f"{path}, line {number}: got {','.join(row)!r}; {_FORMS}") from None
         yield [cells.get(name, {"score": 1.0}.get(name, math.nan)) for name in COLUMNS]
