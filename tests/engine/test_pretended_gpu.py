@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import run_kit
 import torch
-from gpu_kit import GPU, OnGpu, can_pretend, pretended_gpu, waits
+from gpu_kit import GPU, REAL, OnGpu, can_pretend, pretended_gpu, waits
 from prediction_kit import MEMORY, save_network
 from step_kit import CHANNELS, OPTS, WITH_MEMORY, batch_of
 
@@ -17,6 +17,7 @@ from alphaction.modeling import build_criterion, build_detection_model, build_po
 from alphaction.prediction.boxes.persons import Seen
 from alphaction.structures import FeatureMemory, MemorySpan, render
 
+pretended = pytest.mark.skipif(REAL, reason="of the pretended GPU only")
 pytestmark = pytest.mark.skipif(not can_pretend(), reason="this PyTorch lets no GPU be pretended")
 
 IA, PERSONS = "MODEL.IA_STRUCTURE.", "MODEL.ROI_PERSON_HEAD."
@@ -58,11 +59,13 @@ def test_a_run_learns_as_on_the_processor(name, config, tmp_path, monkeypatch):
         run_kit.train(config, tmp_path / "gpu", *opts, *half, "MODEL.DEVICE", "cuda")
     run_kit.train(config, tmp_path / "cpu", *opts, skip_final_test=True)
     ours, theirs = (figures(tmp_path / device, "loss_action") for device in ("gpu", "cpu"))
-    assert len(ours) == 3 and ours == pytest.approx(theirs, rel=2e-3 if name == "float16" else 1e-5)
+    assert len(ours) == 3 and np.isfinite(ours).all()
+    if not REAL:  # which draws other numbers for dropout, and rounds to TF32
+        assert ours == pytest.approx(theirs, rel=2e-3 if name == "float16" else 1e-5)
     assert figures(tmp_path / "gpu", "gpu_memory_mib")
     if name == "float16":
         scales = [figures(tmp_path / device, "loss_scale") for device in ("gpu", "cpu")]
-        assert scales[0] == scales[1] and len(scales[0]) == 3
+        assert len(scales[0]) == 3 and (REAL or scales[0] == scales[1])
     assert (tmp_path / "gpu" / "inference" / "tiny_val").is_dir()
     # What was saved belongs to no device, and a run on the processor goes on from it.
     weights = run_kit.weights(tmp_path / "gpu" / "model_final.pth")
@@ -82,9 +85,10 @@ def test_prediction_gives_the_same_scores(config, tmp_path, monkeypatch):
             with predictor(video, boxes=lambda time, image: Seen(rows, np.ones(2, np.float32)), detect_rate=2.0) as run:
                 scores.append(np.stack([person.scores for moment in run for person in moment.persons]))
     assert np.ptp(scores[1], axis=0).min() > 1e-3
-    np.testing.assert_allclose(*scores, atol=2e-6)
+    np.testing.assert_allclose(*scores, atol=5e-2 if REAL else 2e-6)
 
 
+@pretended
 def test_nothing_waits_for_the_gpu_within_a_pass(gpu):
     """From the batch to the scores of a network with memory and objects; else the GPU would stand still each time."""
     cfg = load_config("", list(map(str, [*OPTS, *WITH_MEMORY, IA + "I_BLOCK_LIST", ["P", "O", "M", "P"]])))
@@ -105,6 +109,7 @@ def test_nothing_waits_for_the_gpu_within_a_pass(gpu):
     assert waits == ["aten._local_scalar_dense.default"]
 
 
+@pretended
 def test_old_gpus_are_told_of_before_the_run(capsys, config, tmp_path, monkeypatch):
     with pretended_gpu(monkeypatch, major=7):
         for key in ("SOLVER.PRECISION", "TEST.PRECISION"):
@@ -117,10 +122,11 @@ def test_a_tensor_that_was_left_on_the_processor_is_noticed(config, tmp_path, mo
     """The check itself: what a GPU refuses is refused."""
     mean = torch.zeros(3, 1, 1, 1)
     monkeypatch.setattr(detector, "network_clips", lambda batch, _, std: render.network_clips(batch, mean, std))
-    with pretended_gpu(monkeypatch), pytest.raises(RuntimeError, match="expected all tensors on the GPU"):
+    with pretended_gpu(monkeypatch), pytest.raises(RuntimeError, match="(?i)expected all tensors"):
         run_kit.train(config, tmp_path, "MODEL.DEVICE", "cuda")
 
 
+@pretended
 def test_the_pretended_gpu_is_one(gpu):
     x = torch.arange(6.0).view(2, 3).to(gpu).requires_grad_()
     assert isinstance(x, OnGpu) and x.device == GPU
