@@ -35,7 +35,10 @@ def test_a_table(tmp_path):
     [
         ("a.csv", "time,x1,y1,x2,y2,score,track\n" + TABLE),
         ("a.csv", "track,x1,y1,x2,y2,score,time\n7,1,2,30,40,0.9,0\n3,50,2,70,40,0.8,0\n7,2,3,31,41,0.7,1\n"),
-        ("a.csv", 'Time , x1,y1,x2,y2,note,score\r\n0,1,2,30,40,"a, b",0.9\r\n0,50,2,70,40,,0.8\r\n1,2,3,31,41,x,0.7'),
+        (
+            "a.csv",
+            'Time ,x1,y1,x2,y2,note,score,track\r\n0,1,2,30,40,"a,b",.9,7\r\n0,50,2,70,40,,0.8,3\r\n1,2,3,31,41,,0.7,7',
+        ),
         (
             "a.json",
             json.dumps(
