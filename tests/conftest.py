@@ -25,11 +25,21 @@ settings.load_profile("same")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # `import goldens`
 
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGPIPE") if hasattr(signal, name)]
+_HANDLERS = {number: signal.getsignal(number) for number in _SIGNALS}
+
+
 @pytest.fixture(autouse=True)
-def _one_thread():
-    """Also after a test that has changed it."""
+def _as_before():
+    """Takes back what scripts that a test runs here change for their whole process.
+
+    With another handling of SIGPIPE a later test that writes to a process which has gone would end pytest, silently.
+    """
     yield
     torch.set_num_threads(1)
+    for number, handler in _HANDLERS.items():  # none where it was not set from Python
+        if handler is not None:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
