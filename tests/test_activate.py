@@ -24,6 +24,7 @@ FAKE_UV = r"""#!/usr/bin/env bash
 echo "begin $*" >>"$FAKE_LOG"
 env | grep -E '^(SSL_CERT_FILE|HTTPS_PROXY)=' >>"$FAKE_LOG"
 [ -n "$FAKE_SLEEP" ] && sleep "$FAKE_SLEEP"
+while [ -n "$FAKE_GATE" ] && [ ! -e "$FAKE_GATE" ]; do sleep 0.05; done
 [ -n "$FAKE_FAIL" ] && { echo "$FAKE_FAIL" >&2; exit 2; }
 while [ "$1" != --python ]; do shift; done
 site=$("$2" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
@@ -300,17 +301,19 @@ def test_a_killed_installation_is_repaired(project):
     assert "rc=0" in result.stdout and "creating .venv" in result.stderr
 
 
-def test_two_at_once_install_once(project):
-    processes = [
-        subprocess.Popen(
-            ["bash", "--norc", "-c", f'source "{project.root}/{SCRIPT}" && python -c "import torch"'],
-            env={**project.env, "FAKE_SLEEP": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    outputs = [process.communicate(timeout=120)[1] for process in processes]
+def test_two_at_once_install_once(project, tmp_path):
+    gate, told = tmp_path / "gate", [tmp_path / f"errors{i}.txt" for i in range(2)]
+    processes = []
+    for path in told:
+        with open(path, "w") as errors:
+            line = f'source "{project.root}/{SCRIPT}" && python -c "import torch"'
+            env = {**project.env, "FAKE_GATE": str(gate)}
+            processes.append(subprocess.Popen(["bash", "--norc", "-c", line], env=env, stderr=errors))
+    end = time.monotonic() + 60  # the first installs until the second waits
+    while not any("waiting for it" in path.read_text() for path in told) and time.monotonic() < end:
+        time.sleep(0.05)
+    gate.write_text("")
+    outputs = [path.read_text() for process, path in zip(processes, told, strict=True) if process.wait(120) is not None]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert project.installs() == 1
     assert sum("waiting for it" in text for text in outputs) == 1
