@@ -1,3 +1,4 @@
+import logging
 import os
 import pathlib
 import signal
@@ -34,8 +35,13 @@ def _as_before():
     """Takes back what scripts that a test runs here change for their whole process.
 
     With another handling of SIGPIPE a later test that writes to a process which has gone would end pytest, silently.
+    With a log that goes to the terminal alone `caplog` would see records twice, or not at all.
     """
+    logger = logging.getLogger("alphaction")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
     yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
     torch.set_num_threads(1)
     for number, handler in _HANDLERS.items():  # none where it was not set from Python
         if handler is not None:
