@@ -1,4 +1,7 @@
-"""Long computations of several tests of a file, two at a time: machines of two cores are usual."""
+"""Long computations of several tests of a file, two at a time: machines of two cores are usual.
+
+Not for trainings: PyTorch refuses a backward pass in a process forked from one whose autograd has started its threads.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import torch
 from goldens import available, fill, load, parity
 from memory_kit import loss_of, recorded_pool, span_of, store_of
 from model_kit import clip_batch, config_of, filled_model, split_boxes, tensor
-from pairs import computed
 
 from alphaction.engine.memory import PersonMemory
 from alphaction.engine.milestones import Milestones, Periods
@@ -162,7 +161,8 @@ def memory_of(case, cfg, keys):
     )
 
 
-def check(golden):
+@pytest.mark.parametrize("golden", available("train_"))
+def test_recorded_training(golden):
     meta, arrays = load(golden)
     for name, case in meta["cases"].items():
         cfg = config_of(case)
@@ -192,14 +192,3 @@ def check(golden):
             stats = [stored.sum().item(), len(stored)]
             report.close(f"memory of {movie} {second}", stats, arrays[f"{name}/out/pool_after_feature_stats"][i])
         report.finish()
-
-
-@pytest.fixture(scope="module")
-def checked(request):
-    with computed(check, request, "test_recorded_training") as result:
-        yield result
-
-
-@pytest.mark.parametrize("golden", available("train_"))
-def test_recorded_training(golden, checked):
-    checked(golden)
