@@ -150,7 +150,7 @@ def _convert(args: argparse.Namespace) -> None:
     output = pathlib.Path(args.output)
     if output.is_dir():
         raise CheckpointError(f"--output {output}: is a folder; name a file, e.g. {output / 'weights.pth'}")
-    if output.exists() and output.samefile(args.file):
+    if os.path.realpath(output) == os.path.realpath(args.file):
         raise CheckpointError(f"--output {output}: is the file to read; choose another name")
     contents = read_contents(args.file)
     weights = dict(contents.weights)

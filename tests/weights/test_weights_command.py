@@ -123,6 +123,8 @@ def test_places_that_cannot_be_written_to(tmp_path, capsys):
     convert = ["convert", str(tmp_path / "a.pyth"), "--output"]
     assert "is a folder; name a file" in _fails(capsys, [*convert, str(tmp_path)])
     assert "is the file to read" in _fails(capsys, [*convert, str(tmp_path / "a.pyth")])
+    missing = ["convert", str(tmp_path / "b.pyth"), "--output", str(tmp_path / "a.pyth")]
+    assert f"{tmp_path / 'b.pyth'}: no such weight file" in _fails(capsys, missing)
     assert "a file stands in its place or above it" in _fails(capsys, [*convert, str(tmp_path / "a.pyth" / "b.pth")])
     assert "a file stands in its place" in _fails(capsys, ["get", "resnet50_v1", "--folder", str(tmp_path / "a.pyth")])
     assert [path.name for path in tmp_path.iterdir()] == ["a.pyth"] and (tmp_path / "a.pyth").read_bytes() == before
