@@ -130,6 +130,14 @@ def test_a_finished_run_named_by_model_weight(begin, first):
     assert begin("MODEL.WEIGHT", first / "model_0000002.pth").log.count("nothing will be trained") == 1  # as before
 
 
+def test_a_finished_run_goes_on_to_its_test(begin, first, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "last_checkpoint").write_text(str(first / "model_final.pth"))  # as the original wrote it
+    start = begin()
+    assert start.iteration == 4
+    assert "nothing will be trained" not in start.log  # and --transfer would have no effect
+
+
 def test_adjust_lr(begin, first):
     path = first / "model_0000002.pth"
     start = begin("MODEL.WEIGHT", path, *NEW_SCHEDULE, adjust_lr=True)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from yacs.config import CfgNode
 
-from alphaction.checkpoint import Checkpointer, LoadedState
+from alphaction.checkpoint import Checkpointer, LoadedState, last_checkpoint
 from alphaction.checkpoint.state import AVERAGED, SCALER
 from alphaction.config.other_projects import warn_if_unlike
 from alphaction.dataset import ActionDataset
@@ -197,8 +197,8 @@ def _start(cfg: CfgNode, flags: TrainFlags, checkpointer: Checkpointer, processe
     if start.report is not None:
         warn_if_unlike(cfg, start.project, source=start.source, with_head=start.report.has_head)
     seed_rank(flags.seed, processes.rank)
-    own = start.source is not None and start.source.parent == pathlib.Path(cfg.OUTPUT_DIR)
-    if start.resumed and not own and start.iteration >= cfg.SOLVER.MAX_ITER:
+    by_weight = last_checkpoint.named_file(pathlib.Path(cfg.OUTPUT_DIR)) is None  # else --transfer would not count
+    if start.resumed and by_weight and start.iteration >= cfg.SOLVER.MAX_ITER:
         logger.warning(
             "%s is resumed, and its run has come to iteration %d already (SOLVER.MAX_ITER %d): nothing will be "
             "trained. To start a new run from its weights add --transfer.",
