@@ -31,4 +31,7 @@ def computed(
         for item in chosen:
             arguments = tuple(value for _, value in sorted(item.callspec.params.items()))
             futures[arguments] = pool.submit(compute, *arguments)
-        yield lambda *arguments: futures[arguments].result()
+        try:
+            yield lambda *arguments: futures[arguments].result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # what nobody asks for any more, after -x or Ctrl-C
