@@ -351,8 +351,9 @@ class Checkpointer:
         """Takes everything from a checkpoint."""
         if no_head:
             logger.warning("--no-head without --transfer: the run is resumed, but with a head as initialised.")
-        advice = ""
+        advice, new_run = "", "To start a new run from its weights add --transfer."
         if from_last:
+            new_run = ""  # --transfer has no effect here
             advice = (
                 "This OUTPUT_DIR belongs to a run with another configuration: use that one, choose another OUTPUT_DIR, "
                 "or delete last_checkpoint to start afresh."
@@ -364,11 +365,12 @@ class Checkpointer:
             return describe(content, path, report=report, iteration=0)
         iteration = finished_iterations(content, path)
         if self._optimizer is not None:
-            advice = advice or "To start a new run from its weights add --transfer."
-            restore_optimizer(self._optimizer, content["optimizer"], source=path, advice=advice)
+            restore_optimizer(self._optimizer, content["optimizer"], source=path, advice=advice or new_run)
         if self._scheduler is not None:
             saved = content.get("scheduler")
-            restore_schedule(self._scheduler, saved, source=path, iteration=iteration, adjust_lr=adjust_lr)
+            restore_schedule(
+                self._scheduler, saved, source=path, iteration=iteration, adjust_lr=adjust_lr, advice=new_run
+            )
         restore_parts(self._parts, content, source=path)
         tell_changed_facts(self._facts, content, source=path)
         state = describe(content, path, report=report, iteration=iteration, resumed=True)

@@ -75,14 +75,16 @@ def restore_optimizer(optimizer: Optimizer, saved: Any, *, source: pathlib.Path,
         )
 
 
-def restore_schedule(scheduler: Schedule, saved: Any, *, source: pathlib.Path, iteration: int, adjust_lr: bool) -> None:
+def restore_schedule(
+    scheduler: Schedule, saved: Any, *, source: pathlib.Path, iteration: int, adjust_lr: bool, advice: str
+) -> None:
     """Takes over the file's schedule, or with `adjust_lr` moves the configured one to the file's iteration.
 
     To be called after `restore_optimizer`, which brings the file's rates.
 
     Raises:
         CheckpointError: the file's schedule is of another kind or of other parameters, or its rate comes to 0 before
-            the configured one's does.
+            the configured one's does; `advice` says what else can be done.
     """
     if not isinstance(saved, Mapping):
         logger.warning("%s holds no schedule: the configuration's goes on at iteration %d.", source, iteration)
@@ -97,14 +99,14 @@ def restore_schedule(scheduler: Schedule, saved: Any, *, source: pathlib.Path, i
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{source}: its learning rate schedule cannot be continued ({error}). Add --adjust-lr to go on with the "
-            "configuration's schedule."
+            f"configuration's schedule. {advice}".rstrip()
         ) from error
     if end is not None and scheduler.end is not None and scheduler.end < end:
         raise CheckpointError(
             f"{source}: SOLVER.MAX_ITER is {end}, but the learning rate of its schedule falls to 0 at iteration "
             f"{scheduler.end}: the iterations after that would learn nothing. Add --adjust-lr to go on with the "
             f"configuration's schedule (rate {rate:g} at iteration {iteration}), or set SOLVER.MAX_ITER "
-            f"{scheduler.end}."
+            f"{scheduler.end}. {advice}".rstrip()
         )
     restored = scheduler.state_dict()
     changed = [_difference(key, configured[key], restored[key]) for key in configured if key not in _POSITION]

@@ -297,8 +297,11 @@ def test_a_finished_cosine_goes_on_longer_with_adjust_lr_alone(tmp_path):
         "iterations after that would learn nothing. Add --adjust-lr to go on with the configuration's schedule (rate "
         "0.125 at iteration 10), or set SOLVER.MAX_ITER 10."
     )
-    with pytest.raises(CheckpointError, match=re.escape(expected)):
+    with pytest.raises(CheckpointError, match=f"^{re.escape(expected)}$"):
         _run(tmp_path, lr=0.25, scheduler=cosine(20))[0].resume_or_load("")
+    elsewhere = _run(tmp_path / "new", lr=0.25, scheduler=cosine(20))[0]
+    with pytest.raises(CheckpointError, match=re.escape(f"{expected} To start a new run from its weights add --tr")):
+        elsewhere.resume_or_load(str(path))
     for max_iter in (10, 5):  # not longer: as saved
         checkpointer, _, _, scheduler = _run(tmp_path, lr=0.25, scheduler=cosine(max_iter))
         assert checkpointer.resume_or_load("").iteration == scheduler.max_iter == 10
