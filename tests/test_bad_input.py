@@ -493,7 +493,7 @@ def weights(source, tmp_path_factory):
 
 def test_missing_weight_file(refuse, refuse_test, folder):
     path = folder / "none.pth"
-    assert says(refuse("MODEL.WEIGHT", path), f"{path}: no such weight file", "Check MODEL.WEIGHT")
+    assert says(refuse("MODEL.WEIGHT", path), f"{path}: no such weight file", "Check MODEL.WEIGHT or")
     assert says(refuse_test("MODEL.WEIGHT", path), f"{path}: no such weight file")
     message = refuse("MODEL.WEIGHT", "data/models/pretrained_models/SlowFast-ResNet50-4x16.pth")
     assert says(message, "MODEL_ZOO.md")

@@ -85,7 +85,7 @@ def _check_exists(path: pathlib.Path) -> None:
             "data can do without: `tools/prepare_dataset.py --from-scratch`."
         )
     else:
-        advice = "Check MODEL.WEIGHT; relative paths begin at the working directory."
+        advice = "Check MODEL.WEIGHT or the command line; relative paths begin at the working directory."
     raise CheckpointError(f"{path}: no such weight file (looked for {path.absolute()}). {advice}")
 
 
