@@ -26,7 +26,7 @@ def computed(
         test: name of the test; of its parameters those count that are asked for in this session.
     """
     chosen = [item for item in request.session.items if item.path == request.path and item.originalname == test]
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver")) as pool:
         futures: dict[tuple, Future] = {}
         for item in chosen:
             arguments = tuple(value for _, value in sorted(item.callspec.params.items()))
