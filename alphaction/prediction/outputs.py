@@ -53,7 +53,7 @@ class OutputChoice:
         return [path for path in (self.video, self.detections, self.events) if path is not None]
 
     def check(self, video: str | int, *, boxes: str) -> None:
-        """Makes the folders.
+        """To be called before anything is computed; leaves nothing behind.
 
         Args:
             video, boxes: what is read.
@@ -76,8 +76,10 @@ class OutputChoice:
                 raise ConfigError(f"{path}: is the file of boxes itself; give another place for the results (--output)")
             _check_place(path)
 
-    def tell_earlier(self, video: str) -> None:
-        """Says which results are replaced now, and of which video where it was another one."""
+    def make_room(self, video: str) -> None:
+        """Makes the folders; says which results are replaced now, and of which video where it was another one."""
+        for path in self.paths():
+            path.parent.mkdir(parents=True, exist_ok=True)
         earlier = [path.name for path in self.paths() if path.exists()]
         if not earlier:
             return
@@ -129,9 +131,10 @@ def _video_of(detections: pathlib.Path) -> str | None:
 
 
 def _check_place(path: pathlib.Path) -> None:
+    folder = path.absolute().parent
+    there = next(part for part in (folder, *folder.parents) if part.exists())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise UserError(

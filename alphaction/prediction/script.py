@@ -127,7 +127,7 @@ class _Writers:
         self.num_events = 0
         self._run = run
         self._stack = ExitStack()
-        output.tell_earlier(run.source.name)
+        output.make_room(run.source.name)
         with ExitStack() as stack:  # what is open is closed when a later one cannot be opened
             self._video: AnnotatedVideo | None = None
             if output.video is not None:

@@ -141,6 +141,8 @@ def test_earlier_results_stay_when_a_run_fails_at_once(place, tmp_path, capsys, 
     text = refused(capsys, place, place / "good.mp4", output=tmp_path / "folder")
     assert text.startswith(f"{tmp_path / 'folder' / 'events.csv'}: is a folder") and len(os.listdir(tmp_path)) == 5
     assert [(tmp_path / name).read_text() for name in names] == ["earlier"] * 3
+    refused(capsys, place, place / "good.mp4", output=tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
 
 
 def _fail(*args, **kwargs):
